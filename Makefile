@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The verbs of this repository.  Each is a script with --help; nothing here
+# builds kernel objects itself.
+
+CONFIG ?= test
+S := scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help deps tree export kernel run shell test check lint mbox clean
+
+flags = $(if $(UNPATCHED),-u)
+
+help:
+	@echo 'make run      build, boot, and move a real file by each system call'
+	@echo 'make check    everything: round trip, lint, kernels, tests'
+	@echo 'make deps     install the Debian packages that are missing'
+	@echo 'make tree     base + queue -> build/linux, a git tree'
+	@echo 'make export   build/linux -> patches/ and the new files here'
+	@echo 'make kernel   build it [CONFIG=test|debug|kcsan|fault] [UNPATCHED=1]'
+	@echo 'make test     run the selftests in it [T=program] [F=filter] [...]'
+	@echo 'make shell    an interactive guest'
+	@echo 'make lint     style and static checks of the queue'
+	@echo 'make mbox     the queue as mails [SIGNOFF="Name <mail>"] [TRAILER=]'
+
+deps:
+	@$(S)/deps
+
+tree: deps
+	@$(S)/tree $(if $(UNPATCHED),--unpatched)
+
+export:
+	@$(S)/export
+
+kernel: tree
+	@$(if $(UNPATCHED),$(S)/tree,:)
+	@$(S)/kernel -c $(CONFIG) $(flags)
+
+test: kernel
+	@$(S)/test -c $(CONFIG) $(flags) $(if $(T),-t $(T)) $(if $(F),-f $(F))
+
+shell: kernel
+	@$(S)/test -c $(CONFIG) $(flags) -i
+
+run: kernel
+	@$(S)/run
+
+lint: tree
+	@$(S)/lint
+
+check: deps
+	@$(S)/check
+
+mbox: tree
+	@$(S)/mbox "$(SIGNOFF)" $(if $(TRAILER),"$(TRAILER)")
+
+clean:
+	rm -rf build/out-* build/result-*

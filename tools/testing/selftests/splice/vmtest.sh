@@ -1,0 +1,471 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Build a small kernel and the splice selftests, boot them in QEMU, run them.
+# Needs no distribution image: the guest is an initramfs of busybox and the
+# statically linked tests, with scratch disks for ext4 and xfs.
+#
+# The run fails when a test fails, and also on a kernel splat, a missing or
+# unfinished plan, a skip that vmtest.skips does not name, a time-out, and a
+# guest that ends early.  Modelled on selftests/liveupdate/vmtest.sh.
+
+set -u
+
+test_dir=$(dirname "$(realpath "$0")")
+srctree=$(realpath "$test_dir/../../../..")
+build_dir=""
+workspace=""
+bin_dir=""
+keep_workspace=0
+jobs=$(nproc)
+accel=auto
+mem=2048
+cpus=2
+limit=1800
+boot_limit=300
+filter=""
+command=""
+mode="test"
+fragments=()
+programs=()
+drives=()
+
+SPLAT='BUG:|WARNING:|Oops|KASAN|KCSAN|KMSAN|UBSAN|kernel BUG|Kernel panic'
+SPLAT+='|general protection|possible (recursive|circular|irq)|INFO: (task|rcu)'
+SPLAT+='|soft lockup|hard LOCKUP|unreferenced object|bad page|Bad rss-counter'
+SPLAT+='|suspicious RCU|held lock|stack segment|unable to handle'
+
+usage()
+{
+	cat <<EOF
+usage: ${0##*/} [option ...]
+  -d DIR     kernel build directory (default: .vmtest_build in the tree)
+  -S DIR     kernel source, when it is not the tree of this script
+  -c FILE    further config fragment; may be repeated, the last one wins
+  -B         build the kernel only
+  -b DIR     run the programs in DIR instead of building those of the tree
+  -j N       jobs of the build (default: $(nproc))
+  -t NAME    run this test program only; may be repeated
+  -f FILTER  run only these tests of it: a harness test name, or a full
+             fixture.variant.test
+  -r CMD     run CMD in the guest instead of the tests, print its output
+  -i         interactive: a shell in the guest
+  -x FILE    further read-only disk: /dev/vdc, /dev/vdd, ...; may be repeated
+  -a ACCEL   kvm, tcg, icount (tcg, the clock counts instructions), or auto:
+             kvm where it boots this kernel, else tcg (default)
+  -m MIB     memory of the guest (default: $mem)
+  -n N       processors of the guest (default: $cpus)
+  -s SEC     time limit of the guest (default: $limit)
+  -w DIR     keep initramfs, disks, console log and results here
+  -h         this help
+EOF
+}
+
+die()
+{
+	echo "vmtest: $*" >&2
+	exit 1
+}
+
+need()
+{
+	command -v "$1" >/dev/null ||
+		die "$1 is missing; install it (Debian: apt-get install $2)"
+}
+
+kmake()
+{
+	make -C "$srctree" O="$build_dir" ARCH=x86_64 -j"$jobs" "$@"
+}
+
+# Every symbol that a fragment asks for must be in the final .config: Kconfig
+# drops what it does not know or what lacks a dependency without a word.
+verify_config()
+{
+	awk -F= -v cfg="$build_dir/.config" '
+		BEGIN { while ((getline l < cfg) > 0) have[l] = 1 }
+		/^CONFIG_/ { want[$1] = $0 }
+		/^# CONFIG_.* is not set$/ { split($0, w, " "); want[w[2]] = w[2] "=n" }
+		END {
+			for (s in want) {
+				if (want[s] == s "=n")
+					lost = (s "=y" in have || s "=m" in have)
+				else
+					lost = !(want[s] in have)
+				if (lost)
+					print want[s]
+			}
+		}' "$build_dir/vmtest.config" | sort
+}
+
+build_kernel()
+{
+	local lost
+
+	[[ -f $srctree/Kconfig && -d $srctree/mm ]] ||
+		die "$srctree is no kernel tree; name one with -S"
+	mkdir -p "$build_dir" || die "cannot make $build_dir"
+	cat "$test_dir/config" "$test_dir/config.x86_64" "${fragments[@]}" \
+		> "$build_dir/vmtest.config" || die "cannot read the fragments"
+	kmake -s KCONFIG_ALLCONFIG="$build_dir/vmtest.config" allnoconfig \
+		2> "$build_dir/vmtest.config.err" ||
+		die "allnoconfig failed; see $build_dir/vmtest.config.err"
+	lost=$(verify_config)
+	[[ -z $lost ]] || die "not in the final .config: ${lost//$'\n'/ }"
+	kmake bzImage modules || die "the kernel does not build"
+	rm -rf "$build_dir/vmtest.modules"
+	kmake -s modules_install \
+		INSTALL_MOD_PATH="$build_dir/vmtest.modules" >/dev/null ||
+		die "modules_install failed"
+}
+
+# The tests come from the tree of this script even when the kernel does not.
+build_tests()
+{
+	local f top hdr=$build_dir/vmtest.tests/hdr
+
+	if [[ $bin_dir ]]; then
+		mapfile -t all_programs < <(cd "$bin_dir" && printf '%s\n' *)
+		return
+	fi
+	top=$(realpath "$test_dir/../../../..")
+	bin_dir=$build_dir/vmtest.tests/bin
+	mkdir -p "$bin_dir" || die "cannot make $bin_dir"
+	make -s -C "$top" O="$hdr" ARCH=x86_64 headers >/dev/null ||
+		die "the headers do not build"
+	make -s -C "$test_dir" OUTPUT="$bin_dir" USERLDFLAGS=-static \
+		KHDR_INCLUDES="-isystem $hdr/usr/include" -j"$jobs" all >&2 ||
+		die "the tests do not build"
+	for f in "$test_dir"/*.sh; do
+		[[ $f -ef $bin_dir/${f##*/} ]] || cp -p "$f" "$bin_dir"
+	done
+	mapfile -t all_programs < <(make -s -C "$test_dir" OUTPUT="$bin_dir" \
+		COLLECTION=splice emit_tests | sed -n 's/^splice://p')
+}
+
+choose_programs()
+{
+	local p
+
+	(( ${#programs[@]} )) || programs=("${all_programs[@]}")
+	for p in "${programs[@]}"; do
+		[[ " ${all_programs[*]} " == *" $p "* ]] ||
+			die "no test program $p; there are: ${all_programs[*]}"
+	done
+}
+
+guest_conf()
+{
+	printf 'mode=%q\n' "$mode"
+	printf 'programs=%q\n' "${programs[*]}"
+	printf 'filter=%q\n' "$filter"
+	printf 'command=%q\n' "$command"
+	sed -n 's/^timeout=\([0-9]*\)$/prog_limit=\1/p' "$test_dir/settings"
+}
+
+# gen_init_cpio makes device nodes without being root.
+make_initrd()
+{
+	local busybox f
+
+	busybox=$(command -v busybox) || die "no busybox (busybox-static)"
+	guest_conf > "$workspace/conf"
+	{
+		for f in bin dev etc lib lib/modules mnt proc root sys tests \
+			 tmp usr usr/bin; do
+			echo "dir /$f 0755 0 0"
+		done
+		echo "nod /dev/console 0600 0 0 c 5 1"
+		echo "slink /bin/sh busybox 0777 0 0"
+		echo "slink /sbin /bin 0777 0 0"
+		echo "file /bin/busybox $busybox 0755 0 0"
+		echo "file /init $test_dir/vmtest-init.sh 0755 0 0"
+		echo "file /conf $workspace/conf 0644 0 0"
+		for f in "$bin_dir"/*; do
+			[[ -f $f ]] && echo "file /tests/${f##*/} $f 0755 0 0"
+		done
+		cd "$build_dir/vmtest.modules" && find lib/modules/* \
+			\( -type d -printf 'dir /%p 0755 0 0\n' \) -o \
+			\( -type f -printf "file /%p $PWD/%p 0644 0 0\n" \)
+	} > "$workspace/list"
+	"$build_dir/usr/gen_init_cpio" "$workspace/list" \
+		> "$workspace/initrd" || die "cannot make the initramfs"
+}
+
+make_disks()
+{
+	rm -f "$workspace"/{ext4,xfs}.img
+	if ! truncate -s 640M "$workspace/ext4.img" "$workspace/xfs.img" ||
+	   ! mkfs.ext4 -q "$workspace/ext4.img" ||
+	   ! mkfs.xfs -q "$workspace/xfs.img"; then
+		die "cannot make the scratch disks in $workspace"
+	fi
+}
+
+accel_args()
+{
+	case $1 in
+	kvm)	echo "-accel kvm -cpu host -smp $cpus" ;;
+	tcg)	echo "-accel tcg,thread=multi -cpu max,la57=off -smp $cpus" ;;
+	icount)	echo "-accel tcg -icount shift=0,sleep=off -smp 1" \
+			"-cpu max,-erms,-fsrm,la57=off" ;;
+	esac
+}
+
+# Time jumps while an -icount guest waits for its disk: no task hangs there.
+kernel_args()
+{
+	echo "console=ttyS0 panic=-1 norandmaps"
+	[[ $1 != icount ]] || echo "sysctl.kernel.hung_task_timeout_secs=0"
+}
+
+# Fill $qemu.  The console goes to a file, results to the second serial line:
+# what the kernel prints cannot tear a result apart.
+qemu_command()
+{
+	local drive
+
+	# shellcheck disable=SC2207 # a list of words
+	qemu=(qemu-system-x86_64 -M q35 -m "$mem" $(accel_args "$1")
+		-no-reboot -nodefaults -no-user-config -display none
+		-kernel "$build_dir/arch/x86/boot/bzImage"
+		-initrd "$workspace/initrd"
+		-pidfile "$workspace/qemu.pid"
+		-append "$(kernel_args "$1" | tr '\n' ' ')")
+	for drive in "$workspace/ext4.img" "$workspace/xfs.img"; do
+		qemu+=(-drive "file=$drive,format=raw,if=virtio,cache=unsafe")
+	done
+	for drive in "${drives[@]}"; do
+		qemu+=(-drive "file=$drive,format=raw,if=virtio,readonly=on")
+	done
+	if [[ $mode == shell ]]; then
+		qemu+=(-serial mon:stdio)
+	else
+		qemu+=(-serial "file:$workspace/console.log" -serial stdio)
+	fi
+}
+
+# A /dev/kvm that is there need not work: boot this very kernel, with a limit.
+# The answer holds until the host boots again.
+probe_accel()
+{
+	local memo=$build_dir/vmtest.accel saved=$mode boot
+
+	[[ $accel == auto ]] || return 0
+	accel=tcg
+	[[ -w /dev/kvm ]] || return 0
+	boot=$(cat /proc/sys/kernel/random/boot_id)
+	if ! grep -qs "^$boot " "$memo"; then
+		mode=probe
+		make_initrd
+		qemu_command kvm
+		timeout --foreground -k 1 15 "${qemu[@]}" </dev/null 2>&1 |
+			grep -q '^# vmtest: exit 0' && accel=kvm
+		echo "$boot $accel" > "$memo"
+		mode=$saved
+	fi
+	accel=$(sed "s/^$boot //" "$memo")
+}
+
+booted()
+{
+	grep -q '^# vmtest: up' "$workspace/output"
+}
+
+# A kernel that hangs on its way to init is not worth the whole time limit.
+watch_boot()
+{
+	local i
+
+	for ((i = 0; i < boot_limit; i++)); do
+		sleep 1
+		! booted || return
+	done
+	kill "$(cat "$workspace/qemu.pid")"
+}
+
+boot()
+{
+	local watchdog
+
+	make_disks
+	make_initrd
+	qemu_command "$accel"
+	: > "$workspace/console.log"
+	: > "$workspace/output"
+	watch_boot &
+	watchdog=$!
+	timeout --foreground -k 5 "$limit" "${qemu[@]}" \
+		</dev/null 2> "$workspace/qemu.err" |
+		sed -u 's/\r$//' | tee "$workspace/output" |
+		grep --line-buffered -v '^# vmtest: '
+	qemu_status=${PIPESTATUS[0]}
+	kill $watchdog 2>/dev/null
+}
+
+# QEMU's emulation now and then traps on a kernel instruction that was just
+# patched at run time.  Exactly that is no finding about the kernel: boot once
+# more, and say so.
+boot_again_after_int3()
+{
+	[[ $accel != kvm ]] || return 0
+	grep -q 'Oops: int3' "$workspace/console.log" || return 0
+	echo "# vmtest: emulator tripped over patched code (int3), boot repeated"
+	boot
+}
+
+# Leaf results: those of a program that prints a plan, else the program itself.
+# A program that fails after passing all its results is a failure too.
+count_results()
+{
+	awk '
+		function tally(line) {
+			if (line ~ /^ *not ok/) bad++
+			else if (line ~ /# SKIP/) skip++
+			else pass++
+		}
+		/^  1\.\.[0-9]+/ { leaf = 1; planned = substr($1, 4) + 0 }
+		/^  (not )?ok / { got++; tally($0) }
+		/^(not )?ok / {
+			if (!leaf || (/^not/ && !bad))
+				tally($0)
+			if (leaf && got != planned)
+				short++
+			fail += bad
+			leaf = got = bad = 0
+		}
+		END { print pass + 0, fail + bad, skip + 0, short + 0 }
+	' "$workspace/output"
+}
+
+# Skips that vmtest.skips does not name (a fixed string a line).
+unexpected_skip()
+{
+	grep -v '^#' "$test_dir/vmtest.skips" > "$workspace/skips"
+	grep '# SKIP' "$workspace/output" | grep -m1 -vFf "$workspace/skips"
+}
+
+# Why this run failed, in one line; nothing if it did not.
+verdict()
+{
+	local pass fail skip short splat
+
+	read -r pass fail skip short < <(count_results)
+	splat=$(grep -E -m1 "$SPLAT" "$workspace/console.log")
+	if [[ $splat ]]; then
+		echo "the kernel complained: $splat"
+	elif (( qemu_status == 124 || qemu_status == 137 )); then
+		echo "no end within $limit s"
+	elif (( qemu_status )); then
+		echo "QEMU failed: $(tail -n1 "$workspace/qemu.err")"
+	elif ! booted; then
+		echo "the kernel did not reach init in $boot_limit s:" \
+			"$(tail -n1 "$workspace/console.log")"
+	elif ! grep -q '^# vmtest: exit' "$workspace/output"; then
+		echo "the guest ended early: $(tail -n1 "$workspace/console.log")"
+	elif [[ $mode == run ]]; then
+		grep -q '^# vmtest: exit 0$' "$workspace/output" ||
+			echo "the command failed in the guest"
+	elif (( fail )); then
+		echo "$fail failed: $(grep -m1 -E '^ *not ok' "$workspace/output")"
+	elif (( short )); then
+		echo "$short programs ended before their plan"
+	elif unexpected_skip >/dev/null; then
+		echo "unexpected skip: $(unexpected_skip)"
+	elif (( pass == 0 )); then
+		echo "nothing ran"
+	fi
+}
+
+report()
+{
+	local pass fail skip short why
+
+	why=$(verdict)
+	if [[ $mode == test ]]; then
+		read -r pass fail skip short < <(count_results)
+		echo "# Totals: pass:$pass fail:$fail xfail:0 xpass:0" \
+			"skip:$skip error:$([[ $why ]] && echo 1 || echo 0)"
+	fi
+	[[ $why ]] || return 0
+	keep_workspace=1
+	echo "# vmtest: FAILED: ${why//$'\r'/} (console: $workspace/console.log)"
+	return 1
+}
+
+cleanup()
+{
+	rm -f "$workspace"/{ext4,xfs}.img
+	(( keep_workspace )) || rm -rf "$workspace"
+}
+
+parse_options()
+{
+	local opt
+
+	while getopts 'd:S:c:Bb:j:t:f:r:ix:a:m:n:s:w:h' opt; do
+		case $opt in
+		d) build_dir=$OPTARG ;;
+		S) srctree=$(realpath "$OPTARG") ;;
+		c) fragments+=("$(realpath "$OPTARG")") ;;
+		B) mode=build ;;
+		b) bin_dir=$(realpath "$OPTARG") ;;
+		j) jobs=$OPTARG ;;
+		t) programs+=("$OPTARG") ;;
+		f) filter=$OPTARG ;;
+		r) mode=run command=$OPTARG ;;
+		i) mode=shell ;;
+		x) drives+=("$(realpath "$OPTARG")") ;;
+		a) accel=$OPTARG ;;
+		m) mem=$OPTARG ;;
+		n) cpus=$OPTARG ;;
+		s) limit=$OPTARG ;;
+		w) workspace=$OPTARG keep_workspace=1 ;;
+		h) usage; exit 0 ;;
+		*) usage >&2; exit 1 ;;
+		esac
+	done
+	shift $((OPTIND - 1))
+	(( $# == 0 )) || die "unexpected argument $1; see -h"
+	[[ $accel =~ ^(auto|kvm|tcg|icount)$ ]] || die "no accelerator $accel"
+}
+
+main()
+{
+	parse_options "$@"
+	: "${build_dir:=$srctree/.vmtest_build}"
+	mkdir -p "$build_dir" || die "cannot make $build_dir"
+	build_dir=$(realpath "$build_dir")
+	need make make
+	if [[ $mode == build || ! -f $build_dir/arch/x86/boot/bzImage ]]; then
+		build_kernel >&2
+	fi
+	[[ $mode != build ]] || exit 0
+
+	need qemu-system-x86_64 qemu-system-x86
+	need busybox busybox-static
+	need mkfs.ext4 e2fsprogs
+	need mkfs.xfs xfsprogs
+	build_tests
+	choose_programs
+	[[ $workspace ]] || workspace=$(mktemp -d "${TMPDIR:-/tmp}/vmtest.XXXXXX")
+	mkdir -p "$workspace" || die "cannot make $workspace"
+	workspace=$(realpath "$workspace")
+	trap cleanup EXIT
+	trap 'exit 130' INT TERM
+
+	probe_accel
+	if [[ $mode == shell ]]; then
+		make_disks
+		make_initrd
+		qemu_command "$accel"
+		"${qemu[@]}"
+		exit
+	fi
+	echo "# vmtest: $accel, console log in $workspace/console.log" >&2
+	boot
+	boot_again_after_int3
+	report
+}
+
+main "$@"
