@@ -32,8 +32,10 @@ tree: deps
 export:
 	@$(S)/export
 
-kernel: tree
-	@$(if $(UNPATCHED),$(S)/tree,:)
+# Here work that is not exported yet is what is to be built.
+kernel: deps
+	@$(S)/tree --keep
+	@$(if $(UNPATCHED),$(S)/tree --unpatched)
 	@$(S)/kernel -c $(CONFIG) $(flags)
 
 test: kernel
@@ -45,7 +47,8 @@ shell: kernel
 run: kernel
 	@$(S)/run
 
-lint: tree
+lint: deps
+	@$(S)/tree --keep
 	@$(S)/lint
 
 check: deps
@@ -55,4 +58,4 @@ mbox: tree
 	@$(S)/mbox "$(SIGNOFF)" $(if $(TRAILER),"$(TRAILER)")
 
 clean:
-	rm -rf build/out-* build/result-*
+	rm -rf build/out-* build/result-* build/unpatched

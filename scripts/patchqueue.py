@@ -20,7 +20,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = pathlib.Path(os.environ.get("QUEUE_ROOT")
@@ -50,8 +49,8 @@ class Failed(Stop):
 
 def last_words(program, status, err):
     """The line of ERR that says what went wrong."""
-    if "No space left on device" in err:
-        return f"no space left for {BUILD}; free some and run it again"
+    if re.search("No space left on device|Out of diskspace", err):
+        return f"no space left for {BUILD}"
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     said = [line for line in lines if re.match(r"(fatal|error|E):", line)]
     if lines:
@@ -139,22 +138,26 @@ def main(tool, usage, function, flags=()):
                 raise Stop(f"unknown argument {word}; see scripts/{tool} --help")
         function(set(given))
         sys.stdout.flush()
-    except Failed as error:
-        fail(tool, f"{error}; put that right and run it again")
-    except Stop as error:
-        fail(tool, error)
-    except KeyboardInterrupt:
-        fail(tool, "interrupted; run it again to go on")
     except BrokenPipeError:
         os._exit(1)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            fail(tool, f"no space left for {BUILD}; free some and run it again")
-        fail(tool, f"{error.filename or BUILD}: {error.strerror}; "
-                   "put that right and run it again")
-    except Exception as error:
-        fail(tool, f"{type(error).__name__}: {error}; a fault of scripts/{tool}, "
-                   "report it")
+    except (Exception, KeyboardInterrupt) as error:
+        fail(tool, advice(tool, error))
+
+
+def advice(tool, error):
+    """ERROR as what is wrong; what to do."""
+    again = "put that right and run it again"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run it again to go on"
+    if isinstance(error, Failed):
+        return f"{error}; {again}"
+    if isinstance(error, Stop):
+        return error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left for {BUILD}; {again}"
+    if isinstance(error, OSError):
+        return f"{error.filename or BUILD}: {error.strerror}; {again}"
+    return f"{type(error).__name__}: {error}; a fault of scripts/{tool}, report it"
 
 
 def fail(tool, what):
@@ -190,6 +193,18 @@ def step(tool, what):
         print(flush=True)
         raise
     print(f" {time.monotonic() - start:.1f} s", flush=True)
+
+
+@contextlib.contextmanager
+def scratch():
+    """A folder in build/, for one run at a time: what a killed one left goes."""
+    path = BUILD / ".scratch"
+    remove(path)
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        remove(path)
 
 
 def write_file(path, data, mode=0o644):
@@ -635,33 +650,38 @@ def check_queue(patches, overlay, files, folders):
     """Stop where the queue contradicts itself, the base or the repository."""
     alive = {}
     for patch in patches:
-        here = f"patches/{patch.name}"
         if not patch.new and not patch.parts:
-            raise Stop(f"{here} changes nothing; drop it")
-        back = {path for path, part in patch.parts if made(part)}
-        for path, part in patch.parts:
-            if re.search(rb"^(rename|copy) from ", part.split(b"\n@@")[0], re.M):
-                raise Stop(f"{here} renames {path}; git am it in build/linux "
-                           "and make export")
-            if path in files:
-                continue
-            if not alive.get(path):
-                raise Stop(f"{here} changes {path}, which no patch before it "
-                           f"brings in; list it there as New-file")
-            alive[path] = not gone(part) or path in back
+            raise Stop(f"patches/{patch.name} changes nothing; drop it")
+        check_parts(patch, alive, files)
         for path in patch.new:
             check_new(patch, path, files, folders)
             if alive.get(path):
-                raise Stop(f"{here}: New-file {path} is listed before; drop one")
+                raise Stop(f"patches/{patch.name}: New-file {path} is listed "
+                           "before; drop one")
             alive[path] = True
     for path, there in alive.items():
-        names = [p.name for p in patches if path in p.new]
+        last = [p.name for p in patches if path in p.new][-1]
         if there and path not in overlay:
-            raise Stop(f"{path} is missing, New-file in patches/{names[-1]}; "
-                       "restore it")
+            raise Stop(f"{path} is missing, New-file in patches/{last}; restore it")
         if not there and path in overlay:
-            raise Stop(f"{path} is there, but a later patch than "
-                       f"patches/{names[-1]} deletes it; delete it")
+            raise Stop(f"{path} is there, but a patch after patches/{last} deletes "
+                       "it; delete it")
+
+
+def check_parts(patch, alive, files):
+    """Stop where PATCH changes what is not there; keep ALIVE up to date."""
+    here = f"patches/{patch.name}"
+    back = {path for path, part in patch.parts if made(part)}
+    for path, part in patch.parts:
+        if re.search(rb"^(rename|copy) from ", part.split(b"\n@@")[0], re.M):
+            raise Stop(f"{here} renames {path}; git am it in build/linux and make "
+                       "export")
+        if path in files:
+            continue
+        if not alive.get(path):
+            raise Stop(f"{here} changes {path}, which no patch before it brings "
+                       "in; list it there as New-file")
+        alive[path] = not gone(part) or path in back
 
 
 def first_forms(patches, overlay, index):
@@ -689,7 +709,7 @@ def grown_stop(patch, where):
                 "undo that, edit it in build/linux and make export")
 
 
-def apply_patch(patch, index, listed, threeway):
+def apply_patch(patch, index, listed, base, threeway):
     """Bring the index from before PATCH to after it, new files aside."""
     grown = [x for x in patch.parts if x[0] in listed]
     other = [x for x in patch.parts if x[0] not in listed]
@@ -700,8 +720,9 @@ def apply_patch(patch, index, listed, threeway):
     try:
         index.apply(other, *(["--3way"] if threeway else []))
     except Failed as error:
-        what = ("solve it by hand: rebase the series of the pinned base"
-                if threeway else "mend the patch, or undo what changed it")
+        what = ("lay the pinned base, then in build/linux: git rebase --onto "
+                f"{base[:12]} base" if threeway
+                else "mend the patch, or undo what changed it")
         raise Stop(f"patches/{patch.name} does not apply to "
                    f"{where_failed(error, other)}; {what}")
 
@@ -730,8 +751,7 @@ def build_commits(patches, overlay, checkout, base, threeway):
 
     Neither work tree nor branch is touched.
     """
-    with tempfile.TemporaryDirectory(dir=BUILD, prefix=".queue-") as folder:
-        folder = pathlib.Path(folder)
+    with scratch() as folder:
         objects = checkout.dir / "objects"
         git = Git(BASE_GIT, objects=objects)
         for patch in patches:
@@ -761,7 +781,7 @@ def series_text(patches, forms, index, base, files, threeway):
     stream, parent = [], base.encode()
     for n, (patch, form) in enumerate(zip(patches, forms), 1):
         before = index.entries
-        apply_patch(patch, index, listed, threeway)
+        apply_patch(patch, index, listed, base, threeway)
         index.put(form)
         if index.entries == before:
             raise Stop(f"patches/{patch.name} changes nothing on this base; "
@@ -825,7 +845,7 @@ class Checkout:
             (self.dir / folder).mkdir(parents=True, exist_ok=True)
         (self.dir / "info/exclude").write_text(".checkpatch-camelcase.*\n")
         (self.dir / "objects/info/alternates").write_text(
-            "../../../base.git/objects\n")
+            os.path.relpath(BASE_GIT / "objects", self.dir / "objects") + "\n")
 
     def read(self, name="queue"):
         """(commit, base, manifest) from .git/NAME, or None."""
@@ -866,6 +886,19 @@ class Checkout:
                             "--untracked-files=all", "--ignore-submodules=none")
         return [os.fsdecode(x[3:]) for x in out.split(b"\0")[:-1]]
 
+    def hidden(self):
+        """An untracked source file that the tree's own .gitignore covers.
+
+        Debian's ends with "/*": without a look of its own a forgotten git add
+        -f would lose the file. Builds go elsewhere, so nothing here is made.
+        """
+        out = self.git("ls-files", "-z", "--others", "--ignored",
+                       "--exclude-per-directory=.gitignore")
+        for path in map(os.fsdecode, out.split(b"\0")[:-1]):
+            if re.search(r"(\.[chS]|\.rst|\.sh|\.py|/Makefile|/Kconfig)$", path):
+                return path
+        return ""
+
     def busy(self):
         """What a person has under way in it, or ''."""
         for name, what in (("rebase-merge", "a rebase"),
@@ -881,6 +914,9 @@ class Checkout:
         """What is not committed, in a few words, or ''."""
         if self.busy():
             return f"{self.busy()} under way"
+        hidden = self.hidden()
+        if hidden:
+            return f"a new file that .gitignore hides (git add -f {hidden})"
         paths = self.status()
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         return f"uncommitted changes ({paths[0]}{more})" if paths else ""

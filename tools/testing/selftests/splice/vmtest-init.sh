@@ -12,23 +12,23 @@ export PATH=/bin:/tests HOME=/root TERM=linux
 
 setup()
 {
-	mount -t devtmpfs devtmpfs /dev
-	mount -t proc proc /proc
-	mount -t sysfs sysfs /sys
+	mount -t devtmpfs none /dev
+	mount -t proc none /proc
+	mount -t sysfs none /sys
 	mkdir -p /dev/pts /dev/shm /sys/fs/cgroup
-	mount -t devpts devpts /dev/pts
-	mount -t tmpfs tmpfs /dev/shm
-	mount -t tmpfs tmpfs /tmp
-	mount -t debugfs debugfs /sys/kernel/debug
-	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mount -t devpts none /dev/pts
+	mount -t tmpfs none /dev/shm
+	mount -t tmpfs none /tmp
+	mount -t debugfs none /sys/kernel/debug
+	mount -t cgroup2 none /sys/fs/cgroup
 	mkdir -p /mnt/ext4 /mnt/xfs /mnt/tmpfs /mnt/overlay
 	mount -t ext4 /dev/vda /mnt/ext4
 	mount -t xfs /dev/vdb /mnt/xfs
-	mount -t tmpfs -o size=75% tmpfs /mnt/tmpfs
+	mount -t tmpfs -o size=75% none /mnt/tmpfs
 	mkdir -p /mnt/ext4/.lower /mnt/ext4/.upper /mnt/ext4/.work
 	mount -t overlay -o \
 		lowerdir=/mnt/ext4/.lower,upperdir=/mnt/ext4/.upper,workdir=/mnt/ext4/.work \
-		overlay /mnt/overlay
+		none /mnt/overlay
 	ip link set lo up
 	ln -s /proc/self/fd /dev/fd
 	echo root:x:0:0::/root:/bin/sh > /etc/passwd

@@ -436,7 +436,7 @@ main()
 	: "${build_dir:=$srctree/.vmtest_build}"
 	mkdir -p "$build_dir" || die "cannot make $build_dir"
 	build_dir=$(realpath "$build_dir")
-	need make make
+	need gcc build-essential
 	if [[ $mode == build || ! -f $build_dir/arch/x86/boot/bzImage ]]; then
 		build_kernel >&2
 	fi
