@@ -27,19 +27,21 @@ deps:
 	@$(S)/deps
 
 tree: deps
-	@$(S)/tree $(if $(UNPATCHED),--unpatched)
+	@$(S)/tree
 
 export:
 	@$(S)/export
 
-# Here work that is not exported yet is what is to be built.
+# Here work that is not exported yet is what is to be built.  UNPATCHED is for
+# the verbs that name it: both trees are needed, tests come from the patched one.
 kernel: deps
-	@$(S)/tree --keep
+	@test -f configs/$(CONFIG).config || $(S)/kernel -c $(CONFIG)
+	@UNPATCHED= $(S)/tree --keep
 	@$(if $(UNPATCHED),$(S)/tree --unpatched)
 	@$(S)/kernel -c $(CONFIG) $(flags)
 
 test: kernel
-	@$(S)/test -c $(CONFIG) $(flags) $(if $(T),-t $(T)) $(if $(F),-f $(F))
+	@$(S)/test -c $(CONFIG) $(flags) $(T:%=-t %) $(if $(F),-f '$(F)')
 
 shell: kernel
 	@$(S)/test -c $(CONFIG) $(flags) -i
@@ -48,7 +50,7 @@ run: kernel
 	@$(S)/run
 
 lint: deps
-	@$(S)/tree --keep
+	@UNPATCHED= $(S)/tree --keep
 	@$(S)/lint
 
 check: deps

@@ -27,24 +27,18 @@
  */
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/fuse.h>
-#include <linux/mount.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -61,25 +55,6 @@
 #define BLOCKS BYTES(256 * KIB)
 /* Does not fit 32 bits. */
 #define FAR BYTES(5 * 1024 * MIB + 123)
-
-#define PIPE_HARD_LIMIT "/proc/sys/fs/pipe-user-pages-hard"
-
-static off_t position(int fd)
-{
-	return lseek(fd, 0, SEEK_CUR);
-}
-
-static off_t file_size(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) ? -1 : st.st_size;
-}
-
-static int memfd_filled(size_t len, uint64_t seed)
-{
-	return backing_file_filled(BACKING_MEMFD, len, seed);
-}
 
 /* Until @len bytes are copied or the input ends, whatever short counts. */
 static ssize_t copy_all(int in, off_t *in_off, int out, off_t *out_off,
@@ -120,14 +95,11 @@ static bool refused(int in, off_t in_off, int out, off_t out_off, size_t len,
 /* As an ordinary user: 0 when all is copied, else the errno. */
 static int copy_as_nobody(int in, int out, size_t len)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_nobody();
 	ssize_t n;
 
 	if (pid)
 		return reap(pid);
-	if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
-	    setresuid(65534, 65534, 65534))
-		_exit(255);
 	n = copy_at(in, 0, out, 0, len);
 	_exit(n == (ssize_t)len ? 0 : n < 0 ? errno : 254);
 }
@@ -443,30 +415,21 @@ TEST_F(same_fs, efbig_largest_offset)
 	EXPECT_EQ(0, file_size(self->out));
 }
 
-static atomic_int nr_xfsz;
-
-static void count_xfsz(int sig)
-{
-	nr_xfsz++;
-}
-
 /* Up to the limit a short count, from there EFBIG and SIGXFSZ. */
 TEST_F(same_fs, efbig_file_size_limit)
 {
-	struct sigaction sa = { .sa_handler = count_xfsz };
 	struct rlimit limit = { .rlim_cur = 100001, .rlim_max = RLIM_INFINITY };
 	ssize_t n;
 
-	nr_xfsz = 0;
-	ASSERT_EQ(0, sigaction(SIGXFSZ, &sa, NULL));
+	ASSERT_EQ(0, signal_count_start(SIGXFSZ));
 	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
 	do {
-		EXPECT_EQ(0, nr_xfsz);
+		EXPECT_EQ(0, signal_count(SIGXFSZ));
 		n = copy_file_range(self->in, NULL, self->out, NULL, LEN, 0);
 	} while (n > 0);
 	EXPECT_EQ(-1, n);
 	EXPECT_EQ(EFBIG, errno);
-	EXPECT_EQ(1, nr_xfsz);
+	EXPECT_EQ(1, signal_count(SIGXFSZ));
 	limit.rlim_cur = RLIM_INFINITY;
 	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
 	EXPECT_EQ(100001, position(self->in));
@@ -515,6 +478,8 @@ TEST_F(same_fs, user_strips_set_user_id)
 {
 	struct stat st;
 
+	if (geteuid())
+		SKIP(return, "not root");
 	ASSERT_EQ(0, fchmod(self->out, 06755));
 	ASSERT_EQ(0, copy_as_nobody(self->in, self->out, LEN));
 	ASSERT_EQ(0, fstat(self->out, &st));
@@ -781,7 +746,6 @@ TEST_F(immutable, input_is_copied)
 
 FIXTURE(swap_file)
 {
-	char path[256];
 	int swap;
 	int fd;
 };
@@ -796,39 +760,19 @@ FIXTURE_VARIANT_ADD(swap_file, ext4) { .b = BACKING_EXT4 };
 FIXTURE_VARIANT_ADD(swap_file, xfs) { .b = BACKING_XFS };
 /* clang-format on */
 
-/* What mkswap(8) writes: version, last page and, at the end, a signature. */
-static int write_swap_header(int fd, unsigned int pages)
-{
-	const long page = sysconf(_SC_PAGESIZE);
-	const unsigned int info[] = { 1, pages - 1, 0 };
-
-	if (pwrite(fd, info, sizeof(info), 1024) != sizeof(info) ||
-	    pwrite(fd, "SWAPSPACE2", 10, page - 10) != 10)
-		return -1;
-	return fsync(fd);
-}
-
 FIXTURE_SETUP(swap_file)
 {
-	const long page = sysconf(_SC_PAGESIZE);
-
-	if (!backing_available(variant->b))
-		SKIP(return, "no %s here", backing_name(variant->b));
-	snprintf(self->path, sizeof(self->path), "%s/splice_test.XXXXXX",
-		 backing_dir(variant->b));
-	self->swap = mkstemp(self->path);
+	if (!swap_available(variant->b))
+		SKIP(return, "no swapping to %s", backing_name(variant->b));
+	self->swap = swap_file(variant->b, SEED);
 	ASSERT_LE(0, self->swap);
-	ASSERT_EQ(0, write_pattern(self->swap, 32 * page, 0, SEED));
-	ASSERT_EQ(0, write_swap_header(self->swap, 32));
 	self->fd = backing_file_filled(variant->b, LEN, POISON);
 	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, swapon(self->path, 0));
 }
 
 FIXTURE_TEARDOWN(swap_file)
 {
-	EXPECT_EQ(0, swapoff(self->path));
-	EXPECT_EQ(0, unlink(self->path));
+	EXPECT_EQ(0, undo_now());
 	close(self->swap);
 	close(self->fd);
 }
@@ -1007,30 +951,10 @@ TEST(efault_read_only_offset)
 
 /* ---- file systems made for a test ---- */
 
-/* A new file system that is mounted nowhere: its root. */
-static int private_mount(const char *type, const char *const options[][2])
-{
-	int fs = syscall(__NR_fsopen, type, 0), fd = -1;
-
-	if (fs < 0)
-		return -1;
-	for (; (*options)[0]; options++)
-		if (syscall(__NR_fsconfig, fs, FSCONFIG_SET_STRING,
-			    (*options)[0], (*options)[1], 0))
-			goto out;
-	if (!syscall(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
-		fd = syscall(__NR_fsmount, fs, 0, 0);
-out:
-	close(fs);
-	return fd;
-}
-
 /* A full file system: a short count first, then ENOSPC. */
 TEST(enospc_after_short_count)
 {
-	static const char *const options[][2] = { { "size", "512K" },
-						  { NULL } };
-	int dir = private_mount("tmpfs", options);
+	int dir = small_tmpfs("512K");
 	int in = openat(dir, ".", O_RDWR | O_TMPFILE, 0600);
 	int out = openat(dir, ".", O_RDWR | O_TMPFILE, 0600);
 	ssize_t n;
@@ -1050,19 +974,16 @@ TEST(enospc_after_short_count)
 /* Without a private pipe nothing goes: here the user may not have one. */
 TEST(enomem_private_pipe)
 {
-	int in = memfd_filled(LEN, SEED), out = backing_file(BACKING_MEMFD);
-	int limit = open(PIPE_HARD_LIMIT, O_RDWR);
-	char old[32];
-	ssize_t len;
-	int ret;
+	const char *const limit = PIPE_HARD_LIMIT;
+	int in, out, ret;
 
-	if (limit < 0)
-		SKIP(return, "cannot change %s", PIPE_HARD_LIMIT);
-	len = pread(limit, old, sizeof(old), 0);
-	ASSERT_LT(0, len);
-	ASSERT_EQ(1, pwrite(limit, "1", 1, 0));
+	if (sysctl_keep(&limit, 1))
+		SKIP(return, "cannot change %s", limit);
+	in = memfd_filled(LEN, SEED);
+	out = backing_file(BACKING_MEMFD);
+	ASSERT_EQ(0, sysctl_set(limit, 1));
 	ret = copy_as_nobody(in, out, LEN);
-	ASSERT_EQ(len, pwrite(limit, old, len, 0));
+	ASSERT_EQ(0, undo_now());
 	EXPECT_EQ(ENOMEM, ret);
 	EXPECT_EQ(0, file_size(out));
 	EXPECT_EQ(0, copy_as_nobody(in, out, LEN));
@@ -1104,7 +1025,7 @@ static int fuse_answer(unsigned int opcode, union fuse_out *out)
 /* Lives as long as the test, which cannot end before its files are closed. */
 static pid_t spawn_fuse_server(int dev)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_child();
 	static char buf[64 * KIB];
 	struct fuse_in_header *in = (void *)buf;
 	struct {
@@ -1114,7 +1035,6 @@ static pid_t spawn_fuse_server(int dev)
 
 	if (pid)
 		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (read(dev, buf, sizeof(buf)) > 0) {
 		int ret = fuse_answer(in->opcode, &out.body);
 

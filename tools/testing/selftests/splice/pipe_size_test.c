@@ -6,12 +6,11 @@
  *
  * errno		test
  * EBADF		ebadf_no_pipe
- * EBUSY		ebusy_shrink_below_contents
+ * EBUSY		ebusy_shrink_below_*, ebusy_notification_pipe
  * EINVAL		einval_more_than_2_gib
  * ENFILE		limits.enfile_pipe_over_hard_limit
  * ENOMEM		enomem_ring_too_large
  * EPERM		limits.eperm_*
- * EBUSY, watch queue	not here: needs CONFIG_WATCH_QUEUE
  */
 
 #include <errno.h>
@@ -21,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -69,29 +67,6 @@ static int turned_pipe(int p[2], int slots, int turn)
 		    read_pattern(p[0], PAGE, 0, SEED))
 			return -1;
 	return 0;
-}
-
-/* Sleeps in state S until its system call can go on; false: it has ended. */
-static bool is_waiting(pid_t pid)
-{
-	char path[32], line[256];
-	const char *state;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	for (;;) {
-		f = fopen(path, "r");
-		if (!f)
-			return false;
-		state = fgets(line, sizeof(line), f) ? strrchr(line, ')') :
-						       NULL;
-		fclose(f);
-		if (!state || state[2] == 'Z')
-			return false;
-		if (state[2] == 'S')
-			return true;
-		usleep(1000);
-	}
 }
 
 /* Root in a container may lack what lets root exceed pipe-max-size. */
@@ -207,6 +182,25 @@ TEST(ebusy_shrink_below_slots_in_use)
 	ASSERT_EQ(0, read_pattern(p[0], 3, 0, SEED));
 }
 
+/* The size of a pipe for notifications is set by ioctl() only. */
+TEST(ebusy_notification_pipe)
+{
+	ssize_t size;
+	int p[2];
+
+	if (notification_pipe(p)) {
+		ASSERT_EQ(ENOPKG, errno);
+		SKIP(return, "no notification pipes here");
+	}
+	size = get_size(p[0]);
+	ASSERT_EQ(DEFAULT_SLOTS * PAGE, size);
+	ASSERT_EQ(-1, set_size(p[1], 2 * size));
+	ASSERT_EQ(EBUSY, errno);
+	ASSERT_EQ(-1, set_size(p[0], PAGE));
+	ASSERT_EQ(EBUSY, errno);
+	ASSERT_EQ(size, get_size(p[1]));
+}
+
 /* Only pipes have a size. */
 TEST(ebadf_no_pipe)
 {
@@ -237,7 +231,7 @@ TEST(size_is_shared)
 	pid_t pid;
 
 	ASSERT_EQ(0, pipe(p));
-	pid = fork();
+	pid = fork_child();
 	ASSERT_LE(0, pid);
 	if (!pid)
 		_exit(set_size(p[0], 2 * PAGE) != 2 * PAGE);
@@ -427,12 +421,13 @@ FIXTURE(waiter)
 FIXTURE_VARIANT(waiter)
 {
 	enum waiter how;
+	long nr;
 };
 
 /* clang-format off */
-FIXTURE_VARIANT_ADD(waiter, write) { .how = WAIT_WRITE };
-FIXTURE_VARIANT_ADD(waiter, splice) { .how = WAIT_SPLICE };
-FIXTURE_VARIANT_ADD(waiter, poll) { .how = WAIT_POLL };
+FIXTURE_VARIANT_ADD(waiter, write) { WAIT_WRITE, SYS_write };
+FIXTURE_VARIANT_ADD(waiter, splice) { WAIT_SPLICE, SYS_splice };
+FIXTURE_VARIANT_ADD(waiter, poll) { WAIT_POLL, SYS_ppoll };
 /* clang-format on */
 
 /* 0: the wait has ended well.  A page goes in, but for poll(). */
@@ -450,7 +445,8 @@ static int wait_for_room(enum waiter how, int wfd)
 			return 1;
 		return splice(fd, NULL, wfd, NULL, PAGE, 0) != PAGE;
 	case WAIT_POLL:
-		return poll(&pfd, 1, -1) != 1 || pfd.revents != POLLOUT;
+		return ppoll(&pfd, 1, NULL, NULL) != 1 ||
+		       pfd.revents != POLLOUT;
 	}
 	return 1;
 }
@@ -460,13 +456,11 @@ FIXTURE_SETUP(waiter)
 	ASSERT_EQ(0, pipe(self->p));
 	ASSERT_EQ(2 * PAGE, set_size(self->p[1], 2 * PAGE));
 	ASSERT_EQ(0, write_pattern(self->p[1], 2 * PAGE, 0, SEED));
-	self->pid = fork();
+	self->pid = fork_child();
 	ASSERT_LE(0, self->pid);
-	if (!self->pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!self->pid)
 		_exit(wait_for_room(variant->how, self->p[1]) != 0);
-	}
-	ASSERT_TRUE(is_waiting(self->pid));
+	ASSERT_TRUE(await_asleep(self->pid, variant->nr));
 }
 
 FIXTURE_TEARDOWN(waiter)
@@ -492,7 +486,7 @@ TEST_F(waiter, waits_on_without_room)
 	ASSERT_EQ(2 * PAGE, set_size(self->p[0], 2 * PAGE));
 	ASSERT_EQ(-1, set_size(self->p[0], PAGE));
 	ASSERT_EQ(EBUSY, errno);
-	ASSERT_TRUE(is_waiting(self->pid));
+	ASSERT_TRUE(await_asleep(self->pid, variant->nr));
 	ASSERT_EQ(2 * PAGE, bytes_queued(self->p[0]));
 	ASSERT_EQ(0, read_pattern(self->p[0], 2 * PAGE, 0, SEED));
 	ASSERT_EQ(0, reap(self->pid));
@@ -582,87 +576,41 @@ TEST(splice_fills_large_pipe)
 	ASSERT_EQ(0, pipe(p));
 	ASSERT_EQ(MIB, (size_t)set_size(p[1], MIB));
 	ASSERT_EQ(MIB, (size_t)splice(fd, NULL, p[1], NULL, 2 * MIB, 0));
-	ASSERT_EQ(MIB, (size_t)lseek(fd, 0, SEEK_CUR));
+	ASSERT_EQ(MIB, (size_t)position(fd));
 	ASSERT_FALSE(can_write(p[1]));
 	ASSERT_EQ(0, read_pattern(p[0], MIB, 0, SEED));
 }
 
-/*
- * The limits of ordinary users, with a user nobody else is.  The sysctls are
- * put back by the parent, which stays root.
- */
+/* The limits of ordinary users, with a user nobody else is. */
 
 #define MAX_SIZE "/proc/sys/fs/pipe-max-size"
 #define SOFT "/proc/sys/fs/pipe-user-pages-soft"
-#define HARD "/proc/sys/fs/pipe-user-pages-hard"
+#define HARD PIPE_HARD_LIMIT
 #define TEST_UID 61234
 
 static const char *const sysctls[] = { MAX_SIZE, SOFT, HARD };
-
-static int sysctl_write(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY), err = 0;
-
-	if (fd < 0)
-		return errno;
-	if (write(fd, text, strlen(text)) < 0)
-		err = errno;
-	close(fd);
-	return err;
-}
-
-static long sysctl_get(const char *path)
-{
-	char text[32] = "-1";
-	int fd = open(path, O_RDONLY);
-
-	if (fd < 0)
-		return -1;
-	if (read(fd, text, sizeof(text) - 1) < 0)
-		text[0] = 0;
-	close(fd);
-	return atol(text);
-}
-
-static int sysctl_set(const char *path, long value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%ld", value);
-	return sysctl_write(path, text);
-}
 
 static int become_ordinary(void)
 {
 	return setresuid(TEST_UID, TEST_UID, TEST_UID);
 }
 
-FIXTURE(limits)
-{
-	long was[ARRAY_SIZE(sysctls)];
-};
+/* clang-format off */
+FIXTURE(limits) { };
+/* clang-format on */
 
 FIXTURE_SETUP(limits)
 {
-	size_t i;
-
-	if (geteuid())
+	if (geteuid() || sysctl_keep(sysctls, ARRAY_SIZE(sysctls)))
 		SKIP(return, "only root can change the limits");
-	for (i = 0; i < ARRAY_SIZE(sysctls); i++) {
-		self->was[i] = sysctl_get(sysctls[i]);
-		ASSERT_LE(0, self->was[i]);
-	}
 	ASSERT_EQ(0, sysctl_set(MAX_SIZE, 64 * PAGE));
 	ASSERT_EQ(0, sysctl_set(SOFT, 0));
 	ASSERT_EQ(0, sysctl_set(HARD, 0));
 }
 
-FIXTURE_TEARDOWN_PARENT(limits)
+FIXTURE_TEARDOWN(limits)
 {
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(sysctls); i++)
-		EXPECT_EQ(0, sysctl_set(sysctls[i], self->was[i]));
+	EXPECT_EQ(0, undo_now());
 }
 
 /* Up to pipe-max-size anyone may grow, beyond it not; the data stays. */
@@ -842,9 +790,11 @@ TEST_F(limits, max_size_rounds_up)
 /* What is no number, negative or too large is refused and changes nothing. */
 TEST_F(limits, max_size_refuses_nonsense)
 {
-	ASSERT_EQ(EINVAL, sysctl_write(MAX_SIZE, "large"));
-	ASSERT_EQ(EINVAL, sysctl_write(MAX_SIZE, "-4096"));
-	ASSERT_NE(0, sysctl_set(MAX_SIZE, (1L << 31) + 1));
+	ASSERT_EQ(-1, sysctl_write(MAX_SIZE, "large"));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(-1, sysctl_write(MAX_SIZE, "-4096"));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(-1, sysctl_set(MAX_SIZE, (1L << 31) + 1));
 	ASSERT_EQ(64 * PAGE, sysctl_get(MAX_SIZE));
 }
 
@@ -855,7 +805,8 @@ TEST_F(limits, eacces_ordinary_user_sets_limit)
 
 	ASSERT_EQ(0, become_ordinary());
 	for (i = 0; i < ARRAY_SIZE(sysctls); i++) {
-		ASSERT_EQ(EACCES, sysctl_set(sysctls[i], 64 * PAGE));
+		ASSERT_EQ(-1, sysctl_set(sysctls[i], 64 * PAGE));
+		ASSERT_EQ(EACCES, errno);
 		ASSERT_LE(0, sysctl_get(sysctls[i]));
 	}
 	ASSERT_EQ(64 * PAGE, sysctl_get(MAX_SIZE));

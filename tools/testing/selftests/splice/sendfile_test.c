@@ -21,14 +21,12 @@
  * EPIPE      broken_stream.epipe*
  * ESPIPE     espipe_*
  * ETXTBSY    swap_file.etxtbsy_output
+ * EXDEV      exdev_notification_pipe_output
  */
 
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/mount.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -36,10 +34,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -59,25 +54,6 @@
 #define BLOCKS BYTES(256 * KIB)
 /* Does not fit 32 bits. */
 #define FAR BYTES(5 * 1024 * MIB + 123)
-
-#define PIPE_HARD_LIMIT "/proc/sys/fs/pipe-user-pages-hard"
-
-static off_t position(int fd)
-{
-	return lseek(fd, 0, SEEK_CUR);
-}
-
-static off_t file_size(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) ? -1 : st.st_size;
-}
-
-static int memfd_filled(size_t len, uint64_t seed)
-{
-	return backing_file_filled(BACKING_MEMFD, len, seed);
-}
 
 /* Until @len bytes are through or the input ends, whatever short counts. */
 static ssize_t send_all(int out, int in, off_t *off, size_t len)
@@ -112,40 +88,13 @@ static bool private_pipe_is_clean(void)
 /* As an ordinary user: 0 when all is sent, else the errno. */
 static int send_as_nobody(int out, int in, size_t len)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_nobody();
 	ssize_t n;
 
 	if (pid)
 		return reap(pid);
-	if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
-	    setresuid(65534, 65534, 65534))
-		_exit(255);
 	n = sendfile(out, in, NULL, len);
 	_exit(n == (ssize_t)len ? 0 : n < 0 ? errno : 254);
-}
-
-/* The root directory of a new tmpfs that is mounted nowhere. */
-static int small_tmpfs(const char *size)
-{
-	int fs = syscall(__NR_fsopen, "tmpfs", 0);
-	int dir = -1;
-
-	if (fs < 0)
-		return -1;
-	if (!syscall(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "size", size, 0) &&
-	    !syscall(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
-		dir = syscall(__NR_fsmount, fs, 0, 0);
-	close(fs);
-	return dir;
-}
-
-static int small_tmpfs_file(const char *size)
-{
-	int dir = small_tmpfs(size);
-	int fd = dir < 0 ? -1 : openat(dir, ".", O_RDWR | O_TMPFILE, 0600);
-
-	close(dir);
-	return fd;
 }
 
 /* ---- from any file to any file ---- */
@@ -307,16 +256,14 @@ enum stream {
 
 static int fifo_pair(int sv[2])
 {
-	int dir = small_tmpfs("1M");
+	int fd = fifo_in("/tmp");
 
-	if (dir < 0 || mknodat(dir, "fifo", S_IFIFO | 0600, 0))
+	if (fd < 0)
 		return -1;
-	sv[1] = openat(dir, "fifo", O_RDONLY | O_NONBLOCK);
-	sv[0] = openat(dir, "fifo", O_WRONLY);
-	close(dir);
-	if (sv[1] < 0 || sv[0] < 0)
-		return -1;
-	return fcntl(sv[1], F_SETFL, 0);
+	sv[0] = reopen(fd, O_WRONLY);
+	sv[1] = reopen(fd, O_RDONLY);
+	close(fd);
+	return sv[0] < 0 || sv[1] < 0 ? -1 : 0;
 }
 
 static int anonymous_pair(int sv[2])
@@ -353,7 +300,7 @@ static ssize_t fill_output(int out, int in, off_t *off)
 	int flags = fcntl(out, F_GETFL);
 	ssize_t n, sum = 0;
 
-	if (fcntl(out, F_SETFL, flags | O_NONBLOCK))
+	if (set_nonblock(out))
 		return -1;
 	while ((n = sendfile(out, in, off, LONG_LEN)) > 0)
 		sum += n;
@@ -390,7 +337,7 @@ static void *read_late(void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGALRM);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	while (alarm_count() < 3)
+	while (signal_count(SIGALRM) < 3)
 		usleep(5000);
 	r->ret = read_pattern(r->fd, r->len, 0, SEED);
 	return NULL;
@@ -569,7 +516,7 @@ FIXTURE_SETUP(broken_stream)
 	ASSERT_EQ(0, break_output(variant->kind, self->sv));
 	self->in = memfd_filled(LEN, SEED);
 	ASSERT_LE(0, self->in);
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 }
 
 FIXTURE_TEARDOWN(broken_stream)
@@ -585,7 +532,7 @@ TEST_F(broken_stream, epipe)
 
 	EXPECT_EQ(-1, sendfile(self->sv[0], self->in, &off, LEN));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(1, sigpipe_count());
+	EXPECT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(10, off);
 	EXPECT_TRUE(private_pipe_is_clean());
 }
@@ -593,10 +540,10 @@ TEST_F(broken_stream, epipe)
 /* A broken output that does not block is EPIPE too, not EAGAIN. */
 TEST_F(broken_stream, epipe_nonblocking)
 {
-	ASSERT_EQ(0, fcntl(self->sv[0], F_SETFL, O_NONBLOCK));
+	ASSERT_EQ(0, set_nonblock(self->sv[0]));
 	EXPECT_EQ(-1, sendfile(self->sv[0], self->in, NULL, LEN));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(1, sigpipe_count());
+	EXPECT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(0, position(self->in));
 }
 
@@ -983,6 +930,8 @@ TEST_F(destination, user_strips_set_user_id)
 {
 	struct stat st;
 
+	if (geteuid())
+		SKIP(return, "not root");
 	ASSERT_EQ(0, fchmod(self->out, 06755));
 	ASSERT_EQ(0, send_as_nobody(self->out, self->in, LEN));
 	ASSERT_EQ(0, fstat(self->out, &st));
@@ -995,6 +944,8 @@ TEST_F(destination, root_keeps_set_user_id)
 {
 	struct stat st;
 
+	if (geteuid())
+		SKIP(return, "not root");
 	ASSERT_EQ(0, fchmod(self->out, 06755));
 	ASSERT_EQ(LEN, sendfile(self->out, self->in, NULL, LEN));
 	ASSERT_EQ(0, fstat(self->out, &st));
@@ -1015,27 +966,19 @@ TEST_F(destination, einval_append_output)
 	close(out);
 }
 
-static atomic_int nr_xfsz;
-
-static void count_xfsz(int sig)
-{
-	nr_xfsz++;
-}
-
 /* Up to the limit a short count, from there EFBIG and SIGXFSZ. */
 TEST_F(destination, efbig_file_size_limit)
 {
-	struct sigaction sa = { .sa_handler = count_xfsz };
 	struct rlimit limit = { .rlim_cur = 100001, .rlim_max = RLIM_INFINITY };
 
-	ASSERT_EQ(0, sigaction(SIGXFSZ, &sa, NULL));
+	ASSERT_EQ(0, signal_count_start(SIGXFSZ));
 	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
 	EXPECT_EQ(100001, sendfile(self->out, self->in, NULL, LEN));
 	EXPECT_EQ(100001, position(self->in));
-	nr_xfsz = 0;
+	ASSERT_EQ(0, signal_count_start(SIGXFSZ));
 	EXPECT_EQ(-1, sendfile(self->out, self->in, NULL, LEN));
 	EXPECT_EQ(EFBIG, errno);
-	EXPECT_EQ(1, nr_xfsz);
+	EXPECT_EQ(1, signal_count(SIGXFSZ));
 	limit.rlim_cur = RLIM_INFINITY;
 	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
 	EXPECT_EQ(100001, position(self->in));
@@ -1046,7 +989,6 @@ TEST_F(destination, efbig_file_size_limit)
 
 FIXTURE(swap_file)
 {
-	char path[256];
 	int fd;
 };
 
@@ -1060,37 +1002,17 @@ FIXTURE_VARIANT_ADD(swap_file, ext4) { .b = BACKING_EXT4 };
 FIXTURE_VARIANT_ADD(swap_file, xfs) { .b = BACKING_XFS };
 /* clang-format on */
 
-/* What mkswap(8) writes: version, last page and, at the end, a signature. */
-static int write_swap_header(int fd, unsigned int pages)
-{
-	const long page = sysconf(_SC_PAGESIZE);
-	const unsigned int info[] = { 1, pages - 1, 0 };
-
-	if (pwrite(fd, info, sizeof(info), 1024) != sizeof(info) ||
-	    pwrite(fd, "SWAPSPACE2", 10, page - 10) != 10)
-		return -1;
-	return fsync(fd);
-}
-
 FIXTURE_SETUP(swap_file)
 {
-	const long page = sysconf(_SC_PAGESIZE);
-
-	if (!backing_available(variant->b))
-		SKIP(return, "no %s here", backing_name(variant->b));
-	snprintf(self->path, sizeof(self->path), "%s/splice_test.XXXXXX",
-		 backing_dir(variant->b));
-	self->fd = mkstemp(self->path);
+	if (!swap_available(variant->b))
+		SKIP(return, "no swapping to %s", backing_name(variant->b));
+	self->fd = swap_file(variant->b, SEED);
 	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, write_pattern(self->fd, 32 * page, 0, SEED));
-	ASSERT_EQ(0, write_swap_header(self->fd, 32));
-	ASSERT_EQ(0, swapon(self->path, 0));
 }
 
 FIXTURE_TEARDOWN(swap_file)
 {
-	EXPECT_EQ(0, swapoff(self->path));
-	EXPECT_EQ(0, unlink(self->path));
+	EXPECT_EQ(0, undo_now());
 	close(self->fd);
 }
 
@@ -1218,41 +1140,27 @@ TEST(socket_input_with_pipe_output)
 	EXPECT_EQ(0, read_pattern(fds[0], 5000, 0, SEED));
 }
 
-static int terminal_pair(int *master, int *slave)
-{
-	struct termios raw;
-
-	*master = posix_openpt(O_RDWR | O_NOCTTY);
-	if (*master < 0 || grantpt(*master) || unlockpt(*master))
-		return -1;
-	*slave = open(ptsname(*master), O_RDWR | O_NOCTTY);
-	if (*slave < 0 || tcgetattr(*slave, &raw))
-		return -1;
-	cfmakeraw(&raw);
-	return tcsetattr(*slave, TCSANOW, &raw);
-}
-
 /* A terminal is written to like any other file. */
 TEST(terminal_output)
 {
-	int master, slave, in = memfd_filled(20001, SEED);
+	int tty[2], in = memfd_filled(20001, SEED);
 	pid_t reader;
 
-	ASSERT_EQ(0, terminal_pair(&master, &slave));
-	reader = spawn_reader(master, 20001, 0, SEED);
-	ASSERT_EQ(20001, send_all(slave, in, NULL, 20001));
+	ASSERT_EQ(0, pty_pair(tty));
+	reader = spawn_reader(tty[0], 20001, 0, SEED);
+	ASSERT_EQ(20001, send_all(tty[1], in, NULL, 20001));
 	EXPECT_EQ(0, reap(reader));
 }
 
 /* The error of a failing read comes through. */
 TEST(eio_terminal_without_peer)
 {
-	int master, slave, fds[2];
+	int tty[2], fds[2];
 
-	ASSERT_EQ(0, terminal_pair(&master, &slave));
+	ASSERT_EQ(0, pty_pair(tty));
 	ASSERT_EQ(0, pipe(fds));
-	ASSERT_EQ(0, close(slave));
-	EXPECT_EQ(-1, sendfile(fds[1], master, NULL, 100));
+	ASSERT_EQ(0, close(tty[1]));
+	EXPECT_EQ(-1, sendfile(fds[1], tty[0], NULL, 100));
 	EXPECT_EQ(EIO, errno);
 	EXPECT_EQ(0, bytes_queued(fds[0]));
 }
@@ -1292,6 +1200,36 @@ TEST(einval_socket_input)
 	EXPECT_TRUE(refused(out, sv[1], NULL, 5000, EINVAL));
 	EXPECT_EQ(0, file_size(out));
 	EXPECT_EQ(0, read_pattern(sv[1], 5000, 0, SEED));
+}
+
+/* A pipe for notifications takes nothing, and what was read for it is gone. */
+TEST(exdev_notification_pipe_output)
+{
+	int in = memfd_filled(LEN, SEED), fds[2];
+	off_t off = 10;
+
+	if (notification_pipe(fds)) {
+		ASSERT_EQ(ENOPKG, errno);
+		SKIP(return, "no notification pipes here");
+	}
+	EXPECT_TRUE(refused(fds[1], in, NULL, LEN, EXDEV));
+	EXPECT_TRUE(refused(fds[1], in, &off, LEN, EXDEV));
+	EXPECT_EQ(0, position(in));
+	EXPECT_EQ(0, bytes_queued(fds[0]));
+	EXPECT_TRUE(private_pipe_is_clean());
+}
+
+/* Nor does it give any. */
+TEST(einval_notification_pipe_input)
+{
+	int out = backing_file(BACKING_MEMFD), fds[2];
+
+	if (notification_pipe(fds)) {
+		ASSERT_EQ(ENOPKG, errno);
+		SKIP(return, "no notification pipes here");
+	}
+	EXPECT_TRUE(refused(out, fds[0], NULL, LEN, EINVAL));
+	EXPECT_EQ(0, file_size(out));
 }
 
 /* Inputs that do not support splice. */
@@ -1428,14 +1366,14 @@ TEST(eoverflow_offset_beyond_input_limit)
 /* The limit of the output counts for the offset too: 2 GiB in /dev/pts. */
 TEST(eoverflow_offset_beyond_output_limit)
 {
-	int master, slave, in = backing_file(BACKING_MEMFD);
+	int tty[2], in = backing_file(BACKING_MEMFD);
 	off_t off = INT32_MAX;
 
-	ASSERT_EQ(0, terminal_pair(&master, &slave));
+	ASSERT_EQ(0, pty_pair(tty));
 	ASSERT_EQ(0, ftruncate(in, 3 * 1024 * MIB));
-	EXPECT_TRUE(refused(slave, in, &off, 1, EOVERFLOW));
+	EXPECT_TRUE(refused(tty[1], in, &off, 1, EOVERFLOW));
 	off--;
-	EXPECT_EQ(1, sendfile(slave, in, &off, 10));
+	EXPECT_EQ(1, sendfile(tty[1], in, &off, 10));
 	EXPECT_EQ(INT32_MAX, off);
 }
 
@@ -1493,19 +1431,16 @@ TEST(eperm_sealed_grow)
 /* Without a private pipe nothing goes: here the user may not have one. */
 TEST(enomem_private_pipe)
 {
-	int in = memfd_filled(LEN, SEED), out = backing_file(BACKING_MEMFD);
-	int limit = open(PIPE_HARD_LIMIT, O_RDWR);
-	char old[32];
-	ssize_t len;
-	int ret;
+	const char *const limit = PIPE_HARD_LIMIT;
+	int in, out, ret;
 
-	if (limit < 0)
-		SKIP(return, "cannot change %s", PIPE_HARD_LIMIT);
-	len = pread(limit, old, sizeof(old), 0);
-	ASSERT_LT(0, len);
-	ASSERT_EQ(1, pwrite(limit, "1", 1, 0));
+	if (sysctl_keep(&limit, 1))
+		SKIP(return, "cannot change %s", limit);
+	in = memfd_filled(LEN, SEED);
+	out = backing_file(BACKING_MEMFD);
+	ASSERT_EQ(0, sysctl_set(limit, 1));
 	ret = send_as_nobody(out, in, LEN);
-	ASSERT_EQ(len, pwrite(limit, old, len, 0));
+	ASSERT_EQ(0, undo_now());
 	EXPECT_EQ(ENOMEM, ret);
 	EXPECT_EQ(0, file_size(out));
 	EXPECT_EQ(0, send_as_nobody(out, in, LEN));
@@ -1577,32 +1512,8 @@ TEST(threads_with_own_files)
 /* ---- the entries for 32-bit programs ---- */
 
 #ifdef __x86_64__
-#define IA32_GETPID 20
 #define IA32_SENDFILE 187
 #define IA32_SENDFILE64 239
-
-/* Arguments must fit 32 bits; the result is a negative errno or a count. */
-static int ia32(int nr, long a, long b, long c, long d)
-{
-	long ret;
-
-	asm volatile("int $0x80"
-		     : "=a"(ret)
-		     : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d)
-		     : "memory", "r8", "r9", "r10", "r11");
-	return ret;
-}
-
-static bool ia32_available(void)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		signal(SIGSEGV, SIG_DFL);
-		_exit(ia32(IA32_GETPID, 0, 0, 0, 0) != getpid());
-	}
-	return reap(pid) == 0;
-}
 
 /* Either width at one address that fits 32 bits. */
 union offset {
@@ -1619,7 +1530,7 @@ FIXTURE(compat)
 
 FIXTURE_SETUP(compat)
 {
-	if (!ia32_available())
+	if (!has_int80())
 		SKIP(return, "no 32-bit system calls here");
 	self->low = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
@@ -1641,8 +1552,8 @@ TEST_F(compat, sendfile_offset_is_32_bits)
 {
 	self->low->off32[0] = 1001;
 	self->low->off32[1] = 0x5a5a5a5a;
-	ASSERT_EQ(100001, ia32(IA32_SENDFILE, self->out, self->in,
-			       (long)self->low, 100001));
+	ASSERT_EQ(100001, int80(IA32_SENDFILE, self->out, self->in,
+				(long)self->low, 100001));
 	EXPECT_EQ(101002, self->low->off32[0]);
 	EXPECT_EQ(0x5a5a5a5a, self->low->off32[1]);
 	EXPECT_EQ(0, position(self->in));
@@ -1655,8 +1566,8 @@ TEST_F(compat, eoverflow_offset_at_2gib)
 {
 	ASSERT_EQ(0, ftruncate(self->in, 3 * 1024 * MIB));
 	self->low->off32[0] = INT32_MAX;
-	EXPECT_EQ(-EOVERFLOW,
-		  ia32(IA32_SENDFILE, self->out, self->in, (long)self->low, 1));
+	EXPECT_EQ(-EOVERFLOW, int80(IA32_SENDFILE, self->out, self->in,
+				    (long)self->low, 1));
 	EXPECT_EQ(INT32_MAX, self->low->off32[0]);
 	EXPECT_EQ(0, file_size(self->out));
 }
@@ -1667,8 +1578,8 @@ TEST_F(compat, sendfile_is_cut_at_2gib)
 	ASSERT_EQ(INT32_MAX - 15, lseek(self->in, INT32_MAX - 15, SEEK_SET));
 	ASSERT_EQ(0, write_pattern(self->in, 100, 0, SEED));
 	self->low->off32[0] = INT32_MAX - 15;
-	EXPECT_EQ(15, ia32(IA32_SENDFILE, self->out, self->in, (long)self->low,
-			   100));
+	EXPECT_EQ(15, int80(IA32_SENDFILE, self->out, self->in, (long)self->low,
+			    100));
 	EXPECT_EQ(INT32_MAX, self->low->off32[0]);
 	EXPECT_EQ(15, file_size(self->out));
 	EXPECT_EQ(0, pread_pattern(self->out, 0, 15, 0, SEED));
@@ -1680,7 +1591,7 @@ TEST_F(compat, sendfile_position_beyond_4gib)
 	ASSERT_EQ(FAR, lseek(self->in, FAR, SEEK_SET));
 	ASSERT_EQ(0, write_pattern(self->in, 5000, 0, SEED));
 	ASSERT_EQ(FAR, lseek(self->in, FAR, SEEK_SET));
-	EXPECT_EQ(5000, ia32(IA32_SENDFILE, self->out, self->in, 0, 9000));
+	EXPECT_EQ(5000, int80(IA32_SENDFILE, self->out, self->in, 0, 9000));
 	EXPECT_EQ(FAR + 5000, position(self->in));
 	EXPECT_EQ(0, pread_pattern(self->out, 0, 5000, 0, SEED));
 }
@@ -1691,8 +1602,8 @@ TEST_F(compat, sendfile64_offset_beyond_4gib)
 	ASSERT_EQ(FAR, lseek(self->in, FAR, SEEK_SET));
 	ASSERT_EQ(0, write_pattern(self->in, 5000, 0, SEED));
 	self->low->off64 = FAR + 1000;
-	EXPECT_EQ(4000, ia32(IA32_SENDFILE64, self->out, self->in,
-			     (long)self->low, 9000));
+	EXPECT_EQ(4000, int80(IA32_SENDFILE64, self->out, self->in,
+			      (long)self->low, 9000));
 	EXPECT_EQ(FAR + 5000, self->low->off64);
 	EXPECT_EQ(0, pread_pattern(self->out, 0, 4000, 1000, SEED));
 }
@@ -1701,10 +1612,10 @@ TEST_F(compat, sendfile64_offset_beyond_4gib)
 TEST_F(compat, einval_negative_offset)
 {
 	self->low->off64 = -1;
-	EXPECT_EQ(-EINVAL,
-		  ia32(IA32_SENDFILE, self->out, self->in, (long)self->low, 1));
-	EXPECT_EQ(-EINVAL, ia32(IA32_SENDFILE64, self->out, self->in,
-				(long)self->low, 1));
+	EXPECT_EQ(-EINVAL, int80(IA32_SENDFILE, self->out, self->in,
+				 (long)self->low, 1));
+	EXPECT_EQ(-EINVAL, int80(IA32_SENDFILE64, self->out, self->in,
+				 (long)self->low, 1));
 	EXPECT_EQ(-1, self->low->off64);
 }
 
@@ -1712,10 +1623,10 @@ TEST_F(compat, einval_negative_offset)
 TEST_F(compat, efault_unmapped_offset)
 {
 	ASSERT_EQ(0, munmap(self->low, 4096));
-	EXPECT_EQ(-EFAULT,
-		  ia32(IA32_SENDFILE, self->out, self->in, (long)self->low, 1));
-	EXPECT_EQ(-EFAULT, ia32(IA32_SENDFILE64, self->out, self->in,
-				(long)self->low, 1));
+	EXPECT_EQ(-EFAULT, int80(IA32_SENDFILE, self->out, self->in,
+				 (long)self->low, 1));
+	EXPECT_EQ(-EFAULT, int80(IA32_SENDFILE64, self->out, self->in,
+				 (long)self->low, 1));
 	EXPECT_EQ(0, file_size(self->out));
 }
 #endif /* __x86_64__ */

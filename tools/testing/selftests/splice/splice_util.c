@@ -3,7 +3,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <grp.h>
 #include <linux/magic.h>
+#include <linux/mount.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,13 +14,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "splice_util.h"
@@ -36,7 +44,12 @@
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #endif
 
+#ifndef O_NOTIFICATION_PIPE
+#define O_NOTIFICATION_PIPE O_EXCL
+#endif
+
 #define CHUNK (64 * KIB)
+#define NOBODY 65534
 
 /* The odd multiplier makes word number -> word a bijection for each seed. */
 static uint64_t pattern_word(uint64_t nr, uint64_t seed)
@@ -168,12 +181,34 @@ int backing_file_filled(enum backing b, size_t len, uint64_t seed)
 	return fd;
 }
 
+int memfd_filled(size_t len, uint64_t seed)
+{
+	return backing_file_filled(BACKING_MEMFD, len, seed);
+}
+
 int reopen(int fd, int flags)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	return open(path, flags);
+}
+
+off_t position(int fd)
+{
+	return lseek(fd, 0, SEEK_CUR);
+}
+
+off_t file_size(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? -1 : st.st_size;
+}
+
+int set_nonblock(int fd)
+{
+	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
 int write_all(int fd, const void *buf, size_t len)
@@ -193,20 +228,29 @@ int write_all(int fd, const void *buf, size_t len)
 	return 0;
 }
 
+/* One read(), or pread() unless @off is negative.  At the end -1, errno 0. */
+static ssize_t read_some(int fd, void *buf, size_t len, off_t off)
+{
+	ssize_t n;
+
+	do {
+		n = off < 0 ? read(fd, buf, len) : pread(fd, buf, len, off);
+	} while (n < 0 && errno == EINTR);
+	if (n)
+		return n;
+	errno = 0;
+	return -1;
+}
+
 int read_all(int fd, void *buf, size_t len)
 {
 	char *p = buf;
 
 	while (len) {
-		ssize_t n = read(fd, p, len);
+		ssize_t n = read_some(fd, p, len, -1);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			if (!n)
-				errno = 0;
+		if (n < 0)
 			return -1;
-		}
 		p += n;
 		len -= n;
 	}
@@ -229,68 +273,98 @@ int write_pattern(int fd, size_t len, uint64_t pos, uint64_t seed)
 	return 0;
 }
 
-int read_pattern(int fd, size_t len, uint64_t pos, uint64_t seed)
-{
-	char buf[CHUNK];
-
-	while (len) {
-		size_t n = len < sizeof(buf) ? len : sizeof(buf);
-
-		if (read_all(fd, buf, n))
-			return -1;
-		if (pattern_check(buf, n, pos, seed) >= 0)
-			return 1;
-		pos += n;
-		len -= n;
-	}
-	return 0;
-}
-
-/* @seed NULL stands for zeroes. */
-static int pread_check(int fd, off_t off, size_t len, uint64_t pos,
+/* @off as in read_some(); @seed NULL stands for zeroes. */
+static int check_bytes(int fd, off_t off, size_t len, uint64_t pos,
 		       const uint64_t *seed)
 {
 	char buf[CHUNK];
 	ssize_t got, bad;
 
-	for (; len; off += got, pos += got, len -= got) {
-		got = pread(fd, buf, len < sizeof(buf) ? len : sizeof(buf),
-			    off);
-		if (got <= 0) {
-			if (!got)
-				errno = 0;
+	for (; len; pos += got, len -= got) {
+		got = read_some(fd, buf, len < sizeof(buf) ? len : sizeof(buf),
+				off);
+		if (got < 0)
 			return -1;
-		}
 		bad = seed ? pattern_check(buf, got, pos, *seed) :
 			     zero_check(buf, got);
 		if (bad >= 0)
 			return 1;
+		if (off >= 0)
+			off += got;
 	}
 	return 0;
 }
 
+int read_pattern(int fd, size_t len, uint64_t pos, uint64_t seed)
+{
+	return check_bytes(fd, -1, len, pos, &seed);
+}
+
+int read_zeroes(int fd, size_t len)
+{
+	return check_bytes(fd, -1, len, 0, NULL);
+}
+
 int pread_pattern(int fd, off_t off, size_t len, uint64_t pos, uint64_t seed)
 {
-	return pread_check(fd, off, len, pos, &seed);
+	return check_bytes(fd, off, len, pos, &seed);
 }
 
 int pread_zeroes(int fd, off_t off, size_t len)
 {
-	return pread_check(fd, off, len, 0, NULL);
+	return check_bytes(fd, off, len, 0, NULL);
 }
 
-static pid_t spawn(void)
+ssize_t splice_all(int in, off_t *off_in, int out, off_t *off_out, size_t len)
 {
-	pid_t pid = fork();
+	size_t sum = 0;
+
+	while (sum < len) {
+		ssize_t n = splice(in, off_in, out, off_out, len - sum, 0);
+
+		if (n < 0)
+			return -1;
+		if (!n)
+			break;
+		sum += n;
+	}
+	return sum;
+}
+
+/* A parent that has gone already sends no signal. */
+static void die_with(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(255);
+}
+
+pid_t fork_child(void)
+{
+	pid_t parent = getpid(), pid = fork();
 
 	if (!pid)
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		die_with(parent);
 	return pid;
+}
+
+pid_t fork_nobody(void)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid)
+		return pid;
+	if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+	    setresuid(NOBODY, NOBODY, NOBODY))
+		_exit(255);
+	/* Only now: a change of credentials forgets the signal. */
+	die_with(parent);
+	return 0;
 }
 
 pid_t spawn_writer(int fd, size_t len, uint64_t pos, uint64_t seed)
 {
-	pid_t pid = spawn();
+	pid_t pid = fork_child();
 
 	if (pid)
 		return pid;
@@ -299,7 +373,7 @@ pid_t spawn_writer(int fd, size_t len, uint64_t pos, uint64_t seed)
 
 pid_t spawn_reader(int fd, size_t len, uint64_t pos, uint64_t seed)
 {
-	pid_t pid = spawn();
+	pid_t pid = fork_child();
 	int ret;
 
 	if (pid)
@@ -316,6 +390,44 @@ int reap(pid_t pid)
 		if (errno != EINTR)
 			return -1;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The beginning of /proc/@pid/@name. */
+static bool proc_line(pid_t pid, const char *name, char line[256])
+{
+	char path[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY);
+	n = read(fd, line, 255);
+	close(fd);
+	line[n < 0 ? 0 : n] = '\0';
+	return n > 0;
+}
+
+/*
+ * A task that is being woken still shows its system call, but not the state S.
+ * Who may not see the call takes any sleep for it.
+ */
+bool await_asleep(pid_t pid, long nr)
+{
+	const char *state;
+	char line[256];
+
+	for (;; usleep(1000)) {
+		if (!proc_line(pid, "stat", line))
+			return false;
+		state = strrchr(line, ')');
+		if (!state || state[2] == 'Z' || state[2] == 'X')
+			return false;
+		if (state[2] != 'S')
+			continue;
+		if (!proc_line(pid, "syscall", line) ||
+		    (line[0] != 'r' && strtol(line, NULL, 10) == nr))
+			return true;
+	}
 }
 
 int pipe_filled(int fds[2], size_t len, uint64_t seed)
@@ -338,7 +450,7 @@ ssize_t pipe_fill_up(int wfd)
 	char page[4096] = { 0 };
 	ssize_t n, sum = 0;
 
-	if (fcntl(wfd, F_SETFL, flags | O_NONBLOCK))
+	if (set_nonblock(wfd))
 		return -1;
 	while ((n = write(wfd, page, sizeof(page))) > 0)
 		sum += n;
@@ -347,6 +459,31 @@ ssize_t pipe_fill_up(int wfd)
 	if (fcntl(wfd, F_SETFL, flags))
 		return -1;
 	return sum;
+}
+
+int pipe_use_slots(int fds[2])
+{
+	ssize_t len = pipe_fill_up(fds[1]);
+
+	return len < 0 ? -1 : read_zeroes(fds[0], len);
+}
+
+int fifo_in(const char *dir)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/splice_fifo.%d", dir, getpid());
+	if (mkfifo(path, 0600))
+		return -1;
+	fd = open(path, O_RDWR);
+	unlink(path);
+	return fd;
+}
+
+int notification_pipe(int fds[2])
+{
+	return pipe2(fds, O_NOTIFICATION_PIPE);
 }
 
 int unix_pair(int sv[2])
@@ -397,30 +534,99 @@ int ktls_pair(int sv[2])
 	return 0;
 }
 
-static atomic_int nr_alarms;
-static atomic_int nr_sigpipes;
-
-static void count_alarm(int sig)
+int pty_pair(int fds[2])
 {
-	nr_alarms++;
+	struct termios raw;
+
+	fds[0] = posix_openpt(O_RDWR | O_NOCTTY);
+	if (fds[0] < 0 || unlockpt(fds[0]))
+		return -1;
+	fds[1] = ioctl(fds[0], TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	if (fds[1] < 0 || tcgetattr(fds[1], &raw))
+		return -1;
+	cfmakeraw(&raw);
+	return tcsetattr(fds[1], TCSANOW, &raw);
 }
 
-static void count_sigpipe(int sig)
+int private_mount(const char *type, const char *const options[][2])
 {
-	nr_sigpipes++;
+	int fs = syscall(SYS_fsopen, type, 0), dir = -1;
+
+	if (fs < 0)
+		return -1;
+	for (; (*options)[0]; options++)
+		if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING,
+			    (*options)[0], (*options)[1], 0))
+			goto out;
+	if (!syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		dir = syscall(SYS_fsmount, fs, 0, 0);
+out:
+	close(fs);
+	return dir;
+}
+
+int small_tmpfs(const char *size)
+{
+	const char *const options[][2] = { { "size", size }, { NULL } };
+
+	return private_mount("tmpfs", options);
+}
+
+int small_tmpfs_file(const char *size)
+{
+	int dir = small_tmpfs(size), fd;
+
+	if (dir < 0)
+		return -1;
+	fd = openat(dir, ".", O_RDWR | O_TMPFILE, 0600);
+	close(dir);
+	return fd;
+}
+
+int watch(int fd)
+{
+	int ifd = inotify_init1(IN_NONBLOCK);
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (inotify_add_watch(ifd, path, IN_ACCESS | IN_MODIFY) < 0) {
+		close(ifd);
+		return -1;
+	}
+	return ifd;
+}
+
+int next_event(int ifd)
+{
+	struct inotify_event ev;
+
+	return read(ifd, &ev, sizeof(ev)) == sizeof(ev) ? (int)ev.mask : 0;
+}
+
+static atomic_int signals[NSIG];
+
+static void count_signal(int sig)
+{
+	signals[sig]++;
+}
+
+static int count_from_0(int sig, int sa_flags)
+{
+	struct sigaction sa = { .sa_handler = count_signal,
+				.sa_flags = sa_flags };
+
+	signals[sig] = 0;
+	return sigaction(sig, &sa, NULL);
 }
 
 int alarm_start(unsigned int ms, int sa_flags)
 {
-	struct sigaction sa = { .sa_handler = count_alarm,
-				.sa_flags = sa_flags };
 	struct itimerval it;
 
 	it.it_value.tv_sec = ms / 1000;
 	it.it_value.tv_usec = ms % 1000 * 1000;
 	it.it_interval = it.it_value;
-	nr_alarms = 0;
-	if (sigaction(SIGALRM, &sa, NULL))
+	if (count_from_0(SIGALRM, sa_flags))
 		return -1;
 	return setitimer(ITIMER_REAL, &it, NULL);
 }
@@ -432,20 +638,193 @@ void alarm_stop(void)
 	setitimer(ITIMER_REAL, &it, NULL);
 }
 
-int alarm_count(void)
+int signal_count_start(int sig)
 {
-	return nr_alarms;
+	return count_from_0(sig, 0);
 }
 
-int sigpipe_count_start(void)
+int signal_count(int sig)
 {
-	struct sigaction sa = { .sa_handler = count_sigpipe };
-
-	nr_sigpipes = 0;
-	return sigaction(SIGPIPE, &sa, NULL);
+	return signals[sig];
 }
 
-int sigpipe_count(void)
+/* The process that undoes, and the pipe whose end it waits for. */
+static pid_t undoer;
+static int undo_pipe;
+
+/* @undo returns 0 or not; @arg may go: the process has a copy. */
+static int undo_at_end(int (*undo)(void *arg), void *arg)
 {
-	return nr_sigpipes;
+	int p[2];
+	char c;
+
+	if (pipe2(p, O_CLOEXEC))
+		return -1;
+	undo_pipe = p[1];
+	undoer = fork();
+	if (undoer < 0) {
+		undoer = 0;
+		return -1;
+	}
+	if (undoer) {
+		close(p[0]);
+		return setpgid(undoer, undoer);
+	}
+	close(p[1]);
+	while (read(p[0], &c, 1) < 0 && errno == EINTR)
+		;
+	_exit(undo(arg) ? 1 : 0);
 }
+
+/* A byte, because children may hold the pipe open. */
+int undo_now(void)
+{
+	pid_t pid = undoer;
+
+	if (!pid)
+		return 0;
+	undoer = 0;
+	if (write(undo_pipe, "", 1) != 1)
+		return -1;
+	close(undo_pipe);
+	return reap(pid);
+}
+
+static struct kept {
+	int fd;
+	ssize_t len;
+	char value[32];
+} kept[SYSCTLS_MAX];
+
+/* @arg: the number of sysctls.  The locks go when this process ends. */
+static int sysctl_put_back(void *arg)
+{
+	size_t i, nr = *(size_t *)arg;
+	int err = 0;
+
+	for (i = 0; i < nr; i++)
+		err |= pwrite(kept[i].fd, kept[i].value, kept[i].len, 0) !=
+		       kept[i].len;
+	return err;
+}
+
+int sysctl_keep(const char *const *paths, size_t nr)
+{
+	size_t i;
+	int err;
+
+	for (i = 0; i < nr; i++) {
+		struct kept *k = &kept[i];
+
+		k->fd = open(paths[i], O_RDWR | O_CLOEXEC);
+		if (k->fd < 0 || flock(k->fd, LOCK_EX))
+			return -1;
+		k->len = pread(k->fd, k->value, sizeof(k->value), 0);
+		if (k->len <= 0)
+			return -1;
+	}
+	err = undo_at_end(sysctl_put_back, &nr);
+	for (i = 0; i < nr; i++)
+		close(kept[i].fd);
+	return err;
+}
+
+long sysctl_get(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	return n < 0 ? -1 : atol(text);
+}
+
+int sysctl_set(const char *path, long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld", value);
+	return sysctl_write(path, text);
+}
+
+int sysctl_write(const char *path, const char *text)
+{
+	ssize_t n = strlen(text), done;
+	int fd = open(path, O_WRONLY), err;
+
+	if (fd < 0)
+		return -1;
+	done = write(fd, text, n);
+	err = errno;
+	close(fd);
+	errno = err;
+	return done == n ? 0 : -1;
+}
+
+bool swap_available(enum backing b)
+{
+	return !geteuid() && !access("/proc/swaps", F_OK) && backing_dir(b);
+}
+
+/* What mkswap(8) writes: version, last page and, at the end, a signature. */
+static int write_swap_header(int fd)
+{
+	const uint32_t info[] = { 1, SWAP_PAGES - 1, 0 };
+	const long page = sysconf(_SC_PAGESIZE);
+
+	if (pwrite(fd, info, sizeof(info), 1024) != sizeof(info) ||
+	    pwrite(fd, "SWAPSPACE2", 10, page - 10) != 10)
+		return -1;
+	return fsync(fd);
+}
+
+static int swap_end(void *path)
+{
+	int err = swapoff(path);
+
+	return unlink(path) || err;
+}
+
+int swap_file(enum backing b, uint64_t seed)
+{
+	const size_t len = SWAP_PAGES * sysconf(_SC_PAGESIZE);
+	char path[256];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "%s/splice_swap.XXXXXX", backing_dir(b));
+	fd = mkstemp(path);
+	if (fd < 0 || undo_at_end(swap_end, path))
+		return -1;
+	if (!write_pattern(fd, len, 0, seed) && !write_swap_header(fd) &&
+	    !swapon(path, 0))
+		return fd;
+	err = errno;
+	undo_now();
+	close(fd);
+	errno = err;
+	return -1;
+}
+
+#ifdef __x86_64__
+#define I386_GETPID 20
+
+long int80(long nr, long a, long b, long c, long d)
+{
+	long ret;
+
+	asm volatile("int $0x80"
+		     : "=a"(ret)
+		     : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d)
+		     : "memory", "r8", "r9", "r10", "r11");
+	return ret;
+}
+
+bool has_int80(void)
+{
+	pid_t pid = fork_child();
+
+	if (!pid)
+		_exit(int80(I386_GETPID, 0, 0, 0, 0) != getpid());
+	return !reap(pid);
+}
+#endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Shared by the splice selftests: test data that shows where it came from,
- * files on every backing, socket pairs, timers that interrupt a system call.
+ * files on every backing, socket pairs, child processes, timers that interrupt
+ * a system call, changes of the system that are undone whatever happens.
  *
  * Helpers return -1 with errno set, as system calls do, so that a test can
  * assert on them.  Nothing here prints; a test says itself what went wrong.
@@ -57,8 +58,13 @@ bool backing_available(enum backing b);
 int backing_file(enum backing b);
 /* The same with @len bytes of stream @seed from position 0; offset 0. */
 int backing_file_filled(enum backing b, size_t len, uint64_t seed);
+/* The same in memory, whatever is mounted. */
+int memfd_filled(size_t len, uint64_t seed);
 /* The file behind @fd opened again with @flags: a file description of its own. */
 int reopen(int fd, int flags);
+off_t position(int fd);
+off_t file_size(int fd);
+int set_nonblock(int fd);
 
 /* All of @len, whatever short counts; -1 on error or early end (errno 0). */
 int write_all(int fd, const void *buf, size_t len);
@@ -66,15 +72,25 @@ int read_all(int fd, void *buf, size_t len);
 int write_pattern(int fd, size_t len, uint64_t pos, uint64_t seed);
 /* Read @len bytes and compare: 0 equal, 1 different, -1 error or early end. */
 int read_pattern(int fd, size_t len, uint64_t pos, uint64_t seed);
+int read_zeroes(int fd, size_t len);
 /* The same for a range of a file, by pread(). */
 int pread_pattern(int fd, off_t off, size_t len, uint64_t pos, uint64_t seed);
 int pread_zeroes(int fd, off_t off, size_t len);
 
+/* splice() until @len bytes have moved, whatever short counts, or to the end. */
+ssize_t splice_all(int in, off_t *off_in, int out, off_t *off_out, size_t len);
+
+/* fork(), but the child dies with the thread that it came from. */
+pid_t fork_child(void);
+/* The same as an ordinary user, without groups; if that fails it exits 255. */
+pid_t fork_nobody(void);
 /* Child processes that feed or drain a descriptor, so that the test may block. */
 pid_t spawn_writer(int fd, size_t len, uint64_t pos, uint64_t seed);
 pid_t spawn_reader(int fd, size_t len, uint64_t pos, uint64_t seed);
 /* 0: the child did all it was asked; else its exit status or 128 + signal. */
 int reap(pid_t pid);
+/* Wait until @pid sleeps in system call @nr; false: it has ended instead. */
+bool await_asleep(pid_t pid, long nr);
 
 /* A pipe that holds @len bytes of stream @seed; @len must fit. */
 int pipe_filled(int fds[2], size_t len, uint64_t seed);
@@ -82,12 +98,32 @@ int pipe_filled(int fds[2], size_t len, uint64_t seed);
 int bytes_queued(int fd);
 /* Write until the pipe is full; returns the bytes it took. */
 ssize_t pipe_fill_up(int wfd);
+/* Leave the marks of an earlier use, mergeable buffers, in every slot. */
+int pipe_use_slots(int fds[2]);
+/* A FIFO in @dir whose name is gone, open for reading and writing. */
+int fifo_in(const char *dir);
+/* An O_NOTIFICATION_PIPE; ENOPKG: this kernel has none. */
+int notification_pipe(int fds[2]);
 
 /* Connected streams: sv[0] and sv[1] are the two ends. */
 int unix_pair(int sv[2]);
 int tcp_pair(int sv[2]);
 /* TCP with TLS 1.2 AES-GCM-128 in the kernel; ENOENT: no kTLS here. */
 int ktls_pair(int sv[2]);
+/* A terminal that passes bytes on as they are: main side, its peer. */
+int pty_pair(int fds[2]);
+
+/* A new file system that is mounted nowhere: its root directory. */
+int private_mount(const char *type, const char *const options[][2]);
+/* The same, a tmpfs of @size, which is what its mount option takes. */
+int small_tmpfs(const char *size);
+/* A new empty file without a name on a small_tmpfs(). */
+int small_tmpfs_file(const char *size);
+
+/* Watch for IN_ACCESS and IN_MODIFY of what is open as @fd. */
+int watch(int fd);
+/* The mask of the next event of a watch(), 0: there is none. */
+int next_event(int ifd);
 
 /*
  * Send this process SIGALRM after @ms and again every @ms, with a handler that
@@ -96,9 +132,46 @@ int ktls_pair(int sv[2]);
  */
 int alarm_start(unsigned int ms, int sa_flags);
 void alarm_stop(void);
-int alarm_count(void);
-/* Count SIGPIPE instead of dying of it. */
-int sigpipe_count_start(void);
-int sigpipe_count(void);
+/* Count @sig, from 0, instead of dying of it; SIGALRM is alarm_start()'s. */
+int signal_count_start(int sig);
+int signal_count(int sig);
+
+/*
+ * Changes of the system that are undone when this process has ended, however it
+ * ends: a process outside of the group that the harness kills does it.  It
+ * shares the descriptors that are open now, so change before there are others.
+ * One change at a time.
+ */
+
+/* Undo it now: 0, also where nothing was changed, unless that failed. */
+int undo_now(void);
+
+#define PIPE_HARD_LIMIT "/proc/sys/fs/pipe-user-pages-hard"
+
+/*
+ * The values of these sysctls (at most SYSCTLS_MAX) will be put back.  Waits
+ * until no other process keeps one of them.
+ */
+#define SYSCTLS_MAX 4
+int sysctl_keep(const char *const *paths, size_t nr);
+long sysctl_get(const char *path);
+int sysctl_set(const char *path, long value);
+int sysctl_write(const char *path, const char *text);
+
+/* Root, a kernel with swap and a file system of that kind. */
+bool swap_available(enum backing b);
+/*
+ * A new file that is swapped to until undo_now(): SWAP_PAGES pages of stream
+ * @seed, but for the first one.
+ */
+#define SWAP_PAGES 32
+int swap_file(enum backing b, uint64_t seed);
+
+#ifdef __x86_64__
+/* The i386 entry, from a 64-bit process: the result, or minus an errno. */
+long int80(long nr, long a, long b, long c, long d);
+/* Without CONFIG_IA32_EMULATION the instruction is a fault. */
+bool has_int80(void);
+#endif
 
 #endif /* SPLICE_UTIL_H */

@@ -9,13 +9,12 @@
  * EBADF	ebadf_wrong_direction, ebadf_not_open
  * EINTR	blocked.eintr
  * EINVAL	einval_same_pipe, einval_unknown_flags, not_a_pipe.einval_*,
- *		fifo.einval_same_fifo
+ *		fifo.einval_same_fifo, einval_notification_pipe
  * EPIPE	epipe_without_reader, epipe_full_without_reader,
  *		epipe_when_last_reader_leaves
  * EFAULT	a page reference count about to overflow: two milliards of
  *		references do not fit into a test
  * ENOMEM	is in tee(2), but nothing is allocated
- * EINVAL	for a notification pipe: needs CONFIG_WATCH_QUEUE
  */
 
 #include "kselftest_harness.h"
@@ -30,7 +29,6 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -46,57 +44,6 @@
 /* More than any pipe here holds. */
 #define PLENTY (16 * MIB)
 
-/* A child that dies with the test. */
-static pid_t fork_helper(void)
-{
-	pid_t pid = fork();
-
-	if (!pid)
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-	return pid;
-}
-
-/* The beginning of /proc/@pid/@name, empty when the process is gone. */
-static const char *proc_line(pid_t pid, const char *name)
-{
-	static char line[256];
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY);
-	n = read(fd, line, sizeof(line) - 1);
-	close(fd);
-	line[n < 0 ? 0 : n] = '\0';
-	return line;
-}
-
-/*
- * Wait until @pid sleeps in system call @nr.  A task that is being woken still
- * shows its system call, but not the state S.
- */
-static void await_asleep(pid_t pid, long nr)
-{
-	const char *line;
-
-	for (;; usleep(1000)) {
-		line = strchr(proc_line(pid, "stat"), ')');
-		if (!line || line[2] == 'Z')
-			return;
-		if (line[2] != 'S')
-			continue;
-		line = proc_line(pid, "syscall");
-		if (line[0] != 'r' && strtol(line, NULL, 10) == nr)
-			return;
-	}
-}
-
-static int set_nonblock(int fd)
-{
-	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-}
-
 /* The pipe behind @fd holds exactly @len bytes, from @pos of the stream. */
 static void expect_held(struct __test_metadata *_metadata, int fd, ssize_t len,
 			uint64_t pos)
@@ -104,18 +51,6 @@ static void expect_held(struct __test_metadata *_metadata, int fd, ssize_t len,
 	ASSERT_EQ(len, bytes_queued(fd));
 	EXPECT_EQ(0, read_pattern(fd, len, pos, SEED));
 	EXPECT_EQ(0, bytes_queued(fd));
-}
-
-/* Leave the marks of an earlier use, mergeable buffers, in every slot. */
-static int use_slots(int fds[2])
-{
-	char page[4096];
-	ssize_t len = pipe_fill_up(fds[1]);
-
-	for (; len > 0; len -= sizeof(page))
-		if (read_all(fds[0], page, sizeof(page)))
-			return -1;
-	return len;
 }
 
 FIXTURE(pipes)
@@ -128,7 +63,7 @@ FIXTURE_SETUP(pipes)
 {
 	ASSERT_EQ(0, pipe(self->src));
 	ASSERT_EQ(0, pipe(self->dst));
-	ASSERT_EQ(0, use_slots(self->dst));
+	ASSERT_EQ(0, pipe_use_slots(self->dst));
 }
 
 FIXTURE_TEARDOWN(pipes)
@@ -259,25 +194,13 @@ FIXTURE_VARIANT_ADD(origin, memfd) {
 	.from = FROM_FILE, .backing = BACKING_MEMFD };
 /* clang-format on */
 
-static int splice_in(int in, off_t *off, int wfd)
-{
-	ssize_t left, n;
-
-	for (left = ORIGIN_LEN; left; left -= n) {
-		n = splice(in, off, wfd, NULL, left, 0);
-		if (n <= 0)
-			return -1;
-	}
-	return 0;
-}
-
 static int fill_from_socket(int (*pair)(int sv[2]), int wfd)
 {
 	int sv[2];
 
 	if (pair(sv) || write_pattern(sv[0], ORIGIN_LEN, ORIGIN_POS, SEED))
 		return -1;
-	return splice_in(sv[1], NULL, wfd);
+	return splice_all(sv[1], NULL, wfd, NULL, ORIGIN_LEN) != ORIGIN_LEN;
 }
 
 static int fill_from_memory(char *mem, int wfd)
@@ -305,7 +228,8 @@ static int fill(enum origin from, int file, char *mem, int wfd)
 	case FROM_TCP:
 		return fill_from_socket(tcp_pair, wfd);
 	case FROM_FILE:
-		return splice_in(file, &off, wfd);
+		return splice_all(file, &off, wfd, NULL, ORIGIN_LEN) !=
+		       ORIGIN_LEN;
 	}
 	return -1;
 }
@@ -325,8 +249,8 @@ FIXTURE_SETUP(origin)
 	ASSERT_NE(MAP_FAILED, self->mem);
 	ASSERT_EQ(0, pipe(self->src));
 	ASSERT_EQ(0, pipe(self->dst));
-	ASSERT_EQ(0, use_slots(self->src));
-	ASSERT_EQ(0, use_slots(self->dst));
+	ASSERT_EQ(0, pipe_use_slots(self->src));
+	ASSERT_EQ(0, pipe_use_slots(self->dst));
 	ASSERT_EQ(0, fill(variant->from, self->file, self->mem, self->src[1]));
 	ASSERT_EQ(ORIGIN_LEN, tee(self->src[0], self->dst[1], PLENTY, 0));
 }
@@ -618,20 +542,6 @@ TEST_F(pipes, packet_mode_of_destination)
 	expect_held(_metadata, dst[0], 1, PAGE + 99);
 }
 
-/* A new FIFO without a name, open for both directions. */
-static int fifo(const char *dir)
-{
-	char path[256];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/tee_test.%d", dir, getpid());
-	if (mkfifo(path, 0600))
-		return -1;
-	fd = open(path, O_RDWR);
-	unlink(path);
-	return fd;
-}
-
 FIXTURE(fifo)
 {
 	int fifo;
@@ -654,7 +564,7 @@ FIXTURE_SETUP(fifo)
 {
 	if (!backing_available(variant->backing))
 		SKIP(return, "no %s here", backing_name(variant->backing));
-	self->fifo = fifo(backing_dir(variant->backing));
+	self->fifo = fifo_in(backing_dir(variant->backing));
 	ASSERT_GE(self->fifo, 0);
 	ASSERT_EQ(0, pipe(self->fds));
 }
@@ -695,25 +605,6 @@ TEST_F(fifo, einval_same_fifo)
 	expect_held(_metadata, rfd, 100, 0);
 }
 
-/* The next inotify event, as its mask; 0: none. */
-static uint32_t next_event(int ifd)
-{
-	struct inotify_event ev;
-
-	return read(ifd, &ev, sizeof(ev)) == sizeof(ev) ? ev.mask : 0;
-}
-
-static int watch(int fd)
-{
-	int ifd = inotify_init1(IN_NONBLOCK);
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (inotify_add_watch(ifd, path, IN_ACCESS | IN_MODIFY) < 0)
-		return -1;
-	return ifd;
-}
-
 /* Watchers see an access of the source, a change of the destination. */
 TEST_F(fifo, notifies)
 {
@@ -723,10 +614,10 @@ TEST_F(fifo, notifies)
 	ifd = watch(self->fifo);
 	ASSERT_GE(ifd, 0);
 	ASSERT_EQ(100, tee(self->fifo, self->fds[1], PLENTY, 0));
-	EXPECT_EQ((uint32_t)IN_ACCESS, next_event(ifd));
+	EXPECT_EQ(IN_ACCESS, next_event(ifd));
 	ASSERT_EQ(100, tee(self->fds[0], self->fifo, PLENTY, 0));
-	EXPECT_EQ((uint32_t)IN_MODIFY, next_event(ifd));
-	EXPECT_EQ(0U, next_event(ifd));
+	EXPECT_EQ(IN_MODIFY, next_event(ifd));
+	EXPECT_EQ(0, next_event(ifd));
 }
 
 /* Who keeps tee() from sleeping, and for what it would sleep. */
@@ -859,7 +750,7 @@ static void expect_one_page(struct __test_metadata *_metadata, int src[2],
 /* The call sleeps until another process writes or reads one page. */
 TEST_F(blocked, waits)
 {
-	pid_t pid = fork_helper();
+	pid_t pid = fork_child();
 
 	if (!pid)
 		unblock(self->src, self->dst, variant->full, 0);
@@ -875,11 +766,11 @@ TEST_F(blocked, restarts)
 	pid_t pid;
 
 	ASSERT_EQ(0, alarm_start(3600 * 1000, SA_RESTART));
-	pid = fork_helper();
+	pid = fork_child();
 	if (!pid)
 		unblock(self->src, self->dst, variant->full, 3);
 	ASSERT_EQ(PAGE, tee(self->src[0], self->dst[1], PLENTY, 0));
-	ASSERT_EQ(3, alarm_count());
+	ASSERT_EQ(3, signal_count(SIGALRM));
 	EXPECT_EQ(0, reap(pid));
 	expect_one_page(_metadata, self->src, self->src_len, self->dst,
 			variant->full);
@@ -891,7 +782,7 @@ TEST_F(blocked, eintr)
 	ASSERT_EQ(0, alarm_start(20, 0));
 	EXPECT_EQ(-1, tee(self->src[0], self->dst[1], PLENTY, 0));
 	EXPECT_EQ(EINTR, errno);
-	EXPECT_LE(1, alarm_count());
+	EXPECT_LE(1, signal_count(SIGALRM));
 	alarm_stop();
 	EXPECT_EQ(variant->full ? SLOTS * PAGE : 0, bytes_queued(self->dst[0]));
 	expect_held(_metadata, self->src[0], self->src_len, 0);
@@ -902,7 +793,7 @@ TEST_F(pipes, wakes_reader)
 {
 	pid_t pid = spawn_reader(self->dst[0], 100, 0, SEED);
 
-	await_asleep(pid, SYS_read);
+	ASSERT_TRUE(await_asleep(pid, SYS_read));
 	ASSERT_EQ(0, write_pattern(self->src[1], 100, 0, SEED));
 	ASSERT_EQ(100, tee(self->src[0], self->dst[1], PLENTY, 0));
 	EXPECT_EQ(0, reap(pid));
@@ -931,7 +822,7 @@ TEST_F(pipes, data_before_eof)
 /* The last writer leaves while tee() waits for data: end of file. */
 TEST_F(pipes, eof_when_last_writer_leaves)
 {
-	pid_t pid = fork_helper();
+	pid_t pid = fork_child();
 
 	if (!pid) {
 		await_asleep(getppid(), SYS_tee);
@@ -946,29 +837,29 @@ TEST_F(pipes, eof_when_last_writer_leaves)
 /* Nobody to read the destination: EPIPE and one SIGPIPE. */
 TEST_F(pipes, epipe_without_reader)
 {
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 	ASSERT_EQ(0, write_pattern(self->src[1], 100, 0, SEED));
 	close(self->dst[0]);
 	EXPECT_EQ(-1, tee(self->src[0], self->dst[1], PLENTY, 0));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(1, sigpipe_count());
+	EXPECT_EQ(1, signal_count(SIGPIPE));
 	expect_held(_metadata, self->src[0], 100, 0);
 }
 
 /* The same when the destination is full, and even without blocking. */
 TEST_F(pipes, epipe_full_without_reader)
 {
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 	ASSERT_EQ(0, write_pattern(self->src[1], 100, 0, SEED));
 	ASSERT_EQ(SLOTS * PAGE, pipe_fill_up(self->dst[1]));
 	close(self->dst[0]);
 	EXPECT_EQ(-1, tee(self->src[0], self->dst[1], PLENTY, 0));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(1, sigpipe_count());
+	EXPECT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(-1,
 		  tee(self->src[0], self->dst[1], PLENTY, SPLICE_F_NONBLOCK));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(2, sigpipe_count());
+	EXPECT_EQ(2, signal_count(SIGPIPE));
 	expect_held(_metadata, self->src[0], 100, 0);
 }
 
@@ -977,10 +868,10 @@ TEST_F(pipes, epipe_when_last_reader_leaves)
 {
 	pid_t pid;
 
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 	ASSERT_EQ(0, write_pattern(self->src[1], 100, 0, SEED));
 	ASSERT_EQ(SLOTS * PAGE, pipe_fill_up(self->dst[1]));
-	pid = fork_helper();
+	pid = fork_child();
 	if (!pid) {
 		await_asleep(getppid(), SYS_tee);
 		_exit(0);
@@ -988,7 +879,7 @@ TEST_F(pipes, epipe_when_last_reader_leaves)
 	close(self->dst[0]);
 	ASSERT_EQ(-1, tee(self->src[0], self->dst[1], PLENTY, 0));
 	ASSERT_EQ(EPIPE, errno);
-	ASSERT_EQ(1, sigpipe_count());
+	ASSERT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(0, reap(pid));
 	expect_held(_metadata, self->src[0], 100, 0);
 }
@@ -1015,6 +906,25 @@ TEST_F(pipes, einval_same_pipe)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, tee(dup(self->src[0]), both, 10, 0));
 	EXPECT_EQ(EINVAL, errno);
+	expect_held(_metadata, self->src[0], 100, 0);
+}
+
+/* A pipe for notifications is neither source nor destination. */
+TEST_F(pipes, einval_notification_pipe)
+{
+	int fds[2];
+
+	if (notification_pipe(fds)) {
+		ASSERT_EQ(ENOPKG, errno);
+		SKIP(return, "no notification pipes here");
+	}
+	ASSERT_EQ(0, write_pattern(self->src[1], 100, 0, SEED));
+	EXPECT_EQ(-1, tee(self->src[0], fds[1], 10, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, tee(fds[0], self->dst[1], 10, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0, bytes_queued(fds[0]));
+	EXPECT_EQ(0, bytes_queued(self->dst[0]));
 	expect_held(_metadata, self->src[0], 100, 0);
 }
 

@@ -9,7 +9,7 @@
  *
  * errno	test, or why there is none
  * EAGAIN	eagain_full, eagain_empty
- * EBADF	ebadf_not_a_pipe, ebadf_not_open
+ * EBADF	ebadf_not_a_pipe, ebadf_not_open, ebadf_notification_pipe
  * EFAULT	refused.efault*, bad_destination.efault,
  *		efault_iovec_array, efault_kernel_address,
  *		file_mapping.efault_truncated
@@ -21,7 +21,6 @@
  * EINVAL	for unaligned memory with SPLICE_F_GIFT is in vmsplice(2), but
  *		there is no such check: flags.gift.to_pipe_unaligned
  * EBADF	for a wrong direction: either end of a pipe has its direction
- * EBADF	for a notification pipe: needs CONFIG_WATCH_QUEUE
  * ENOMEM	needs fault injection: one small array is allocated
  */
 
@@ -39,8 +38,6 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -68,52 +65,6 @@
 /* The part of it that most tests use. */
 #define MEM_OFFSET (3 * PAGE)
 #define MEM_LEN (6 * PAGE)
-
-/* A child that dies with the test. */
-static pid_t fork_helper(void)
-{
-	pid_t pid = fork();
-
-	if (!pid)
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-	return pid;
-}
-
-/* The beginning of /proc/@pid/@name, empty when the process is gone. */
-static const char *proc_line(pid_t pid, const char *name)
-{
-	static char line[256];
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY);
-	n = read(fd, line, sizeof(line) - 1);
-	close(fd);
-	line[n < 0 ? 0 : n] = '\0';
-	return line;
-}
-
-/*
- * Wait until @pid sleeps in system call @nr.  A task that is being woken still
- * shows its system call, but not the state S.
- */
-static void await_asleep(pid_t pid, long nr)
-{
-	const char *line;
-
-	for (;; usleep(1000)) {
-		line = strchr(proc_line(pid, "stat"), ')');
-		if (!line || line[2] == 'Z')
-			return;
-		if (line[2] != 'S')
-			continue;
-		line = proc_line(pid, "syscall");
-		if (line[0] != 'r' && strtol(line, NULL, 10) == nr)
-			return;
-	}
-}
 
 static ssize_t put(int wfd, const void *mem, size_t len, unsigned int flags)
 {
@@ -170,17 +121,6 @@ static void expect_filled(struct __test_metadata *_metadata, const char *mem,
 	pattern_fill(want + offset, len, 0, SEED);
 	EXPECT_EQ(-1, difference(mem, want, mem_len));
 	free(want);
-}
-
-/* Leave the marks of an earlier use, mergeable buffers, in every slot. */
-static int use_slots(int fds[2])
-{
-	ssize_t len = pipe_fill_up(fds[1]);
-	char *buf = malloc(SLOTS * PAGE);
-	int err = read_all(fds[0], buf, len);
-
-	free(buf);
-	return err;
 }
 
 static char *map_anon(size_t len)
@@ -241,29 +181,19 @@ static char *map_kind(enum kind kind)
 /* Enough for one mapping, and for another page while a pipe holds the first. */
 #define HUGEPAGES 2
 
-static long nr_hugepages(int fd)
+static const char *const nr_hugepages = "/proc/sys/vm/nr_hugepages";
+
+/* Until undo_now(); -1 also where the pool got less than it was to get. */
+static int add_hugepages(void)
 {
-	char buf[32] = "";
+	long want;
 
-	return pread(fd, buf, sizeof(buf) - 1, 0) > 0 ? strtol(buf, NULL, 10) :
-							-1;
-}
-
-/* Change the number of huge pages in the pool; less than asked for: -1. */
-static int change_hugepages(int change)
-{
-	int fd = open("/proc/sys/vm/nr_hugepages", O_RDWR);
-	long want = nr_hugepages(fd) + change;
-	int err = -1;
-
-	if (fd < 0)
+	if (sysctl_keep(&nr_hugepages, 1))
 		return -1;
-	if (dprintf(fd, "%ld", want) > 0)
-		err = nr_hugepages(fd) == want ? 0 : -1;
-	if (err && change > 0)
-		dprintf(fd, "%ld", want - change);
-	close(fd);
-	return err;
+	want = sysctl_get(nr_hugepages) + HUGEPAGES;
+	if (sysctl_set(nr_hugepages, want))
+		return -1;
+	return sysctl_get(nr_hugepages) == want ? 0 : -1;
 }
 
 FIXTURE(memory)
@@ -291,16 +221,17 @@ FIXTURE_VARIANT_ADD(memory, hugetlb) { .kind = HUGETLB };
 
 FIXTURE_SETUP(memory)
 {
+	if (variant->kind == HUGETLB && add_hugepages()) {
+		undo_now();
+		SKIP(return, "cannot change %s", nr_hugepages);
+	}
 	ASSERT_EQ(0, pipe(self->fds));
-	ASSERT_EQ(0, use_slots(self->fds));
-	if (variant->kind == HUGETLB && change_hugepages(HUGEPAGES))
-		SKIP(return, "cannot change vm.nr_hugepages");
+	ASSERT_EQ(0, pipe_use_slots(self->fds));
 	self->map = map_kind(variant->kind);
 	if (!self->map) {
 		int err = errno;
 
-		if (variant->kind == HUGETLB)
-			change_hugepages(-HUGEPAGES);
+		undo_now();
 		SKIP(return, "no such memory: %s", strerror(err));
 	}
 	self->mem = self->map + MEM_OFFSET;
@@ -311,10 +242,9 @@ FIXTURE_SETUP(memory)
 	pattern_fill(self->want, MEM_LEN, 0, SEED);
 }
 
-FIXTURE_TEARDOWN_PARENT(memory)
+FIXTURE_TEARDOWN(memory)
 {
-	if (variant->kind == HUGETLB)
-		EXPECT_EQ(0, change_hugepages(-HUGEPAGES));
+	EXPECT_EQ(0, undo_now());
 }
 
 /* All bytes arrive. */
@@ -518,7 +448,7 @@ TEST_F(forked, parent_stores)
 	pid_t pid;
 
 	ASSERT_EQ(MEM_LEN, put(self->fds[1], self->mem, MEM_LEN, 0));
-	pid = fork_helper();
+	pid = fork_child();
 	if (!pid)
 		for (;;)
 			pause();
@@ -534,7 +464,7 @@ TEST_F(forked, child_stores)
 	pid_t pid;
 
 	ASSERT_EQ(MEM_LEN, put(self->fds[1], self->mem, MEM_LEN, 0));
-	pid = fork_helper();
+	pid = fork_child();
 	if (!pid) {
 		pattern_fill(self->mem, MEM_LEN, 0, OTHER_SEED);
 		_exit(0);
@@ -547,7 +477,7 @@ TEST_F(forked, child_stores)
 /* The bytes stay in the pipe when the giver has exited. */
 TEST_F(forked, outlives_giver)
 {
-	pid_t pid = fork_helper();
+	pid_t pid = fork_child();
 
 	if (!pid) {
 		pattern_fill(self->mem, MEM_LEN, MEM_LEN, SEED);
@@ -601,7 +531,7 @@ FIXTURE_SETUP(file_mapping)
 	if (!backing_available(variant->backing))
 		SKIP(return, "no %s here", backing_name(variant->backing));
 	ASSERT_EQ(0, pipe(self->fds));
-	ASSERT_EQ(0, use_slots(self->fds));
+	ASSERT_EQ(0, pipe_use_slots(self->fds));
 	self->want = calloc(1, MEM_LEN);
 	pattern_fill(self->want, 2 * PAGE, 0, SEED);
 	pattern_fill(self->want + 4 * PAGE, 2 * PAGE, 4 * PAGE, SEED);
@@ -790,7 +720,7 @@ TEST_F(plain, wakes_reader)
 {
 	pid_t pid = spawn_reader(self->fds[0], 100, 0, SEED);
 
-	await_asleep(pid, SYS_read);
+	ASSERT_TRUE(await_asleep(pid, SYS_read));
 	ASSERT_EQ(100, put(self->fds[1], self->mem, 100, 0));
 	EXPECT_EQ(0, reap(pid));
 	EXPECT_EQ(0, bytes_queued(self->fds[0]));
@@ -1008,6 +938,23 @@ TEST_F(plain, ebadf_not_a_pipe)
 	EXPECT_EQ(-1, pattern_check(self->mem, self->len, 0, SEED));
 }
 
+/* A pipe for notifications is none for this, in either direction. */
+TEST_F(plain, ebadf_notification_pipe)
+{
+	int fds[2], i;
+
+	if (notification_pipe(fds)) {
+		ASSERT_EQ(ENOPKG, errno);
+		SKIP(return, "no notification pipes here");
+	}
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(-1, put(fds[i], self->mem, 10, 0));
+		EXPECT_EQ(EBADF, errno);
+	}
+	EXPECT_EQ(0, bytes_queued(fds[0]));
+	EXPECT_EQ(-1, pattern_check(self->mem, self->len, 0, SEED));
+}
+
 /* A number that is no descriptor, or one without I/O (O_PATH). */
 TEST_F(plain, ebadf_not_open)
 {
@@ -1040,26 +987,26 @@ TEST_F(plain, eagain_empty)
 /* Nobody to read: EPIPE and one SIGPIPE. */
 TEST_F(plain, epipe_without_reader)
 {
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 	close(self->fds[0]);
 	EXPECT_EQ(-1, put(self->fds[1], self->mem, 10, 0));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(1, sigpipe_count());
+	EXPECT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(-1, pattern_check(self->mem, self->len, 0, SEED));
 }
 
 /* The same when the pipe is full, and without waiting. */
 TEST_F(plain, epipe_full_without_reader)
 {
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 	ASSERT_EQ(SLOTS * PAGE, pipe_fill_up(self->fds[1]));
 	close(self->fds[0]);
 	EXPECT_EQ(-1, put(self->fds[1], self->mem, 10, 0));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(1, sigpipe_count());
+	EXPECT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(-1, put(self->fds[1], self->mem, 10, SPLICE_F_NONBLOCK));
 	EXPECT_EQ(EPIPE, errno);
-	EXPECT_EQ(2, sigpipe_count());
+	EXPECT_EQ(2, signal_count(SIGPIPE));
 }
 
 /* The last reader leaves while vmsplice() waits for room. */
@@ -1067,9 +1014,9 @@ TEST_F(plain, epipe_when_last_reader_leaves)
 {
 	pid_t pid;
 
-	ASSERT_EQ(0, sigpipe_count_start());
+	ASSERT_EQ(0, signal_count_start(SIGPIPE));
 	ASSERT_EQ(SLOTS * PAGE, pipe_fill_up(self->fds[1]));
-	pid = fork_helper();
+	pid = fork_child();
 	if (!pid) {
 		await_asleep(getppid(), SYS_vmsplice);
 		_exit(0);
@@ -1077,7 +1024,7 @@ TEST_F(plain, epipe_when_last_reader_leaves)
 	close(self->fds[0]);
 	ASSERT_EQ(-1, put(self->fds[1], self->mem, 10, 0));
 	ASSERT_EQ(EPIPE, errno);
-	ASSERT_EQ(1, sigpipe_count());
+	ASSERT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(0, reap(pid));
 }
 
@@ -1157,7 +1104,7 @@ TEST_F(plain, read_wakes_writer)
 
 	ASSERT_EQ(0, write_pattern(self->fds[1], SLOTS * PAGE, 0, SEED));
 	pid = spawn_writer(self->fds[1], PAGE, SLOTS * PAGE, SEED);
-	await_asleep(pid, SYS_write);
+	ASSERT_TRUE(await_asleep(pid, SYS_write));
 	memset(self->mem, POISON, self->len);
 	ASSERT_EQ(PAGE, get(self->fds[0], self->mem, PAGE, 0));
 	EXPECT_EQ(0, reap(pid));
@@ -1180,7 +1127,7 @@ TEST_F(plain, eof)
 /* The last writer leaves while vmsplice() waits for data: end of file. */
 TEST_F(plain, eof_when_last_writer_leaves)
 {
-	pid_t pid = fork_helper();
+	pid_t pid = fork_child();
 
 	if (!pid) {
 		await_asleep(getppid(), SYS_vmsplice);
@@ -1422,7 +1369,7 @@ static void expect_one_page(struct __test_metadata *_metadata, int rfd,
 /* The call sleeps until another process reads or writes one page. */
 TEST_F(blocked, waits)
 {
-	pid_t pid = fork_helper();
+	pid_t pid = fork_child();
 
 	if (!pid)
 		unblock(self->fds, variant->full, 0);
@@ -1437,11 +1384,11 @@ TEST_F(blocked, restarts)
 	pid_t pid;
 
 	ASSERT_EQ(0, alarm_start(3600 * 1000, SA_RESTART));
-	pid = fork_helper();
+	pid = fork_child();
 	if (!pid)
 		unblock(self->fds, variant->full, 3);
 	ASSERT_EQ(PAGE, put(self->fd, self->mem, 3 * PAGE, 0));
-	ASSERT_EQ(3, alarm_count());
+	ASSERT_EQ(3, signal_count(SIGALRM));
 	EXPECT_EQ(0, reap(pid));
 	expect_one_page(_metadata, self->fds[0], self->mem, variant->full);
 }
@@ -1452,7 +1399,7 @@ TEST_F(blocked, eintr)
 	ASSERT_EQ(0, alarm_start(20, 0));
 	EXPECT_EQ(-1, put(self->fd, self->mem, 3 * PAGE, 0));
 	EXPECT_EQ(EINTR, errno);
-	EXPECT_LE(1, alarm_count());
+	EXPECT_LE(1, signal_count(SIGALRM));
 	alarm_stop();
 	EXPECT_EQ(-1, pattern_check(self->mem, 3 * PAGE, 0, OTHER_SEED));
 	expect_held(_metadata, self->fds[0], variant->full ? SLOTS * PAGE : 0,
@@ -1476,27 +1423,12 @@ FIXTURE_VARIANT_ADD(both_ways, pipe) { .fifo = false };
 FIXTURE_VARIANT_ADD(both_ways, fifo) { .fifo = true };
 /* clang-format on */
 
-static int fifo_both_ways(void)
-{
-	const char *dir = backing_dir(BACKING_TMPFS);
-	char path[256];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/vmsplice_test.%d", dir ? dir : "/tmp",
-		 getpid());
-	if (mkfifo(path, 0600))
-		return -1;
-	fd = open(path, O_RDWR);
-	unlink(path);
-	return fd;
-}
-
 FIXTURE_SETUP(both_ways)
 {
 	int fds[2];
 
 	ASSERT_EQ(0, pipe(fds));
-	self->fd = variant->fifo ? fifo_both_ways() : reopen(fds[0], O_RDWR);
+	self->fd = variant->fifo ? fifo_in("/tmp") : reopen(fds[0], O_RDWR);
 	ASSERT_GE(self->fd, 0);
 	self->mem = map_anon(PAGE);
 	ASSERT_NE(NULL, self->mem);
@@ -1844,30 +1776,7 @@ TEST_F(userfault, missing)
 }
 
 #ifdef __x86_64__
-/* The i386 entry, from this 64-bit process. */
-#define I386_GETPID 20
 #define I386_VMSPLICE 316
-
-static long int80(long nr, long a, long b, long c, long d)
-{
-	long ret;
-
-	asm volatile("int $0x80"
-		     : "=a"(ret)
-		     : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d)
-		     : "memory", "r8", "r9", "r10", "r11");
-	return ret;
-}
-
-/* Without CONFIG_IA32_EMULATION the instruction is a fault. */
-static bool has_int80(void)
-{
-	pid_t pid = fork_helper();
-
-	if (!pid)
-		_exit(int80(I386_GETPID, 0, 0, 0, 0) != getpid());
-	return !reap(pid);
-}
 
 struct iovec32 {
 	uint32_t base;

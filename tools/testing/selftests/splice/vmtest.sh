@@ -216,6 +216,7 @@ accel_args()
 kernel_args()
 {
 	echo "console=ttyS0 panic=-1 norandmaps"
+	[[ $mode != shell ]] || echo "loglevel=4"
 	[[ $1 != icount ]] || echo "sysctl.kernel.hung_task_timeout_secs=0"
 }
 
@@ -293,7 +294,7 @@ boot()
 	qemu_command "$accel"
 	: > "$workspace/console.log"
 	: > "$workspace/output"
-	watch_boot &
+	watch_boot 8>&- &
 	watchdog=$!
 	timeout --foreground -k 5 "$limit" "${qemu[@]}" \
 		</dev/null 2> "$workspace/qemu.err" |
@@ -437,6 +438,8 @@ main()
 	mkdir -p "$build_dir" || die "cannot make $build_dir"
 	build_dir=$(realpath "$build_dir")
 	need gcc build-essential
+	exec 9> "$build_dir/vmtest.lock"
+	flock 9
 	if [[ $mode == build || ! -f $build_dir/arch/x86/boot/bzImage ]]; then
 		build_kernel >&2
 	fi
@@ -447,10 +450,13 @@ main()
 	need mkfs.ext4 e2fsprogs
 	need mkfs.xfs xfsprogs
 	build_tests
+	exec 9>&-
 	choose_programs
 	[[ $workspace ]] || workspace=$(mktemp -d "${TMPDIR:-/tmp}/vmtest.XXXXXX")
 	mkdir -p "$workspace" || die "cannot make $workspace"
 	workspace=$(realpath "$workspace")
+	exec 8> "$workspace/lock"
+	flock -n 8 || die "another run uses $workspace; wait, or name another (-w)"
 	trap cleanup EXIT
 	trap 'exit 130' INT TERM
 
