@@ -296,11 +296,14 @@ boot()
 	: > "$workspace/output"
 	watch_boot 8>&- &
 	watchdog=$!
-	timeout --foreground -k 5 "$limit" "${qemu[@]}" \
-		</dev/null 2> "$workspace/qemu.err" |
+	# In the background, so that a signal to this shell is acted on at once.
+	{ timeout --foreground -k 5 "$limit" "${qemu[@]}" \
+		</dev/null 2> "$workspace/qemu.err"
+	  echo $? > "$workspace/qemu.status"; } |
 		sed -u 's/\r$//' | tee "$workspace/output" |
-		grep --line-buffered -v '^# vmtest: '
-	qemu_status=${PIPESTATUS[0]}
+		grep --line-buffered -v '^# vmtest: ' &
+	wait $!
+	qemu_status=$(cat "$workspace/qemu.status")
 	kill $watchdog 2>/dev/null
 }
 
@@ -358,7 +361,7 @@ verdict()
 	elif (( qemu_status == 124 || qemu_status == 137 )); then
 		echo "no end within $limit s"
 	elif (( qemu_status )); then
-		echo "QEMU failed: $(tail -n1 "$workspace/qemu.err")"
+		echo "QEMU failed: $(grep -m1 qemu-system "$workspace/qemu.err")"
 	elif ! booted; then
 		echo "the kernel did not reach init in $boot_limit s:" \
 			"$(tail -n1 "$workspace/console.log")"
@@ -396,6 +399,7 @@ report()
 
 cleanup()
 {
+	[[ ! -s $workspace/qemu.pid ]] || kill "$(cat "$workspace/qemu.pid")"
 	rm -f "$workspace"/{ext4,xfs}.img
 	(( keep_workspace )) || rm -rf "$workspace"
 }
@@ -407,16 +411,16 @@ parse_options()
 	while getopts 'd:S:c:Bb:j:t:f:r:ix:a:m:n:s:w:h' opt; do
 		case $opt in
 		d) build_dir=$OPTARG ;;
-		S) srctree=$(realpath "$OPTARG") ;;
-		c) fragments+=("$(realpath "$OPTARG")") ;;
+		S) srctree=$(realpath -m "$OPTARG") ;;
+		c) fragments+=("$(realpath -m "$OPTARG")") ;;
 		B) mode=build ;;
-		b) bin_dir=$(realpath "$OPTARG") ;;
+		b) bin_dir=$(realpath -m "$OPTARG") ;;
 		j) jobs=$OPTARG ;;
 		t) programs+=("$OPTARG") ;;
 		f) filter=$OPTARG ;;
 		r) mode=run command=$OPTARG ;;
 		i) mode=shell ;;
-		x) drives+=("$(realpath "$OPTARG")") ;;
+		x) drives+=("$(realpath -m "$OPTARG")") ;;
 		a) accel=$OPTARG ;;
 		m) mem=$OPTARG ;;
 		n) cpus=$OPTARG ;;
@@ -428,7 +432,22 @@ parse_options()
 	done
 	shift $((OPTIND - 1))
 	(( $# == 0 )) || die "unexpected argument $1; see -h"
+	check_options
+}
+
+check_options()
+{
+	local n f
+
+	for n in "$jobs" "$mem" "$cpus" "$limit"; do
+		[[ $n =~ ^[1-9][0-9]*$ ]] || die "$n is no number; see -h"
+	done
 	[[ $accel =~ ^(auto|kvm|tcg|icount)$ ]] || die "no accelerator $accel"
+	for f in "${fragments[@]}" "${drives[@]}"; do
+		[[ -r $f ]] || die "cannot read $f"
+	done
+	[[ ! $bin_dir ]] || compgen -G "$bin_dir/*" >/dev/null ||
+		die "no programs in $bin_dir"
 }
 
 main()
@@ -458,7 +477,7 @@ main()
 	exec 8> "$workspace/lock"
 	flock -n 8 || die "another run uses $workspace; wait, or name another (-w)"
 	trap cleanup EXIT
-	trap 'exit 130' INT TERM
+	trap 'echo "vmtest: interrupted" >&2; exit 130' INT TERM
 
 	probe_accel
 	if [[ $mode == shell ]]; then
