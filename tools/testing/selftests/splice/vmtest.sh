@@ -43,7 +43,8 @@ usage: ${0##*/} [option ...]
   -S DIR     kernel source, when it is not the tree of this script
   -c FILE    further config fragment; may be repeated, the last one wins
   -B         build the kernel only
-  -b DIR     run the programs in DIR instead of building those of the tree
+  -b DIR     run the programs in DIR, statically linked or scripts, instead of
+             building those of the tree
   -j N       jobs of the build (default: $(nproc))
   -t NAME    run this test program only; may be repeated
   -f FILTER  run only these tests of it: a harness test name, or a full
@@ -100,8 +101,13 @@ verify_config()
 
 build_kernel()
 {
-	local lost
+	local lost tool
 
+	for tool in gcc flex bison bc perl; do
+		need $tool $tool
+	done
+	# A compiler cache stands in for a compiler that is not there.
+	gcc --version >/dev/null 2>&1 || die "gcc does not run; install it"
 	[[ -f $srctree/Kconfig && -d $srctree/mm ]] ||
 		die "$srctree is no kernel tree; name one with -S"
 	mkdir -p "$build_dir" || die "cannot make $build_dir"
@@ -109,7 +115,8 @@ build_kernel()
 		> "$build_dir/vmtest.config" || die "cannot read the fragments"
 	kmake -s KCONFIG_ALLCONFIG="$build_dir/vmtest.config" allnoconfig \
 		2> "$build_dir/vmtest.config.err" ||
-		die "allnoconfig failed; see $build_dir/vmtest.config.err"
+		die "allnoconfig failed:" \
+			"$(grep -m1 -iE 'error|not found' "$build_dir/vmtest.config.err")"
 	lost=$(verify_config)
 	[[ -z $lost ]] || die "not in the final .config: ${lost//$'\n'/ }"
 	kmake bzImage modules || die "the kernel does not build"
@@ -456,7 +463,7 @@ main()
 	: "${build_dir:=$srctree/.vmtest_build}"
 	mkdir -p "$build_dir" || die "cannot make $build_dir"
 	build_dir=$(realpath "$build_dir")
-	need gcc build-essential
+	need gcc gcc
 	exec 9> "$build_dir/vmtest.lock"
 	flock 9
 	if [[ $mode == build || ! -f $build_dir/arch/x86/boot/bzImage ]]; then
