@@ -12,7 +12,7 @@ S := scripts
 flags = $(if $(UNPATCHED),-u)
 
 help:
-	@echo 'make run      build, boot, and move a real file by each system call'
+	@echo 'make run      build, boot, move a real file by each system call [FILE=]'
 	@echo 'make check    everything: round trip, lint, kernels, tests'
 	@echo 'make deps     install the Debian packages that are missing'
 	@echo 'make tree     base + queue -> build/linux, a git tree'
@@ -46,8 +46,10 @@ test: kernel
 shell: kernel
 	@$(S)/test -c $(CONFIG) $(flags) -i
 
+run: override CONFIG = test
+run: override UNPATCHED =
 run: kernel
-	@$(S)/run
+	@$(S)/run $(if $(FILE),'$(FILE)')
 
 lint: deps
 	@UNPATCHED= $(S)/tree --keep
@@ -57,7 +59,7 @@ check: deps
 	@$(S)/check
 
 mbox: tree
-	@$(S)/mbox "$(SIGNOFF)" $(if $(TRAILER),"$(TRAILER)")
+	@$(S)/mbox "$$SIGNOFF" $${TRAILER:+"$$TRAILER"}
 
 clean:
 	rm -rf build/out-* build/result-* build/unpatched

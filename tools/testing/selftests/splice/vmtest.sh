@@ -10,6 +10,8 @@
 # guest that ends early.  Modelled on selftests/liveupdate/vmtest.sh.
 
 set -u
+# Flags of a make that called this are not for the kernel's.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 
 test_dir=$(dirname "$(realpath "$0")")
 srctree=$(realpath "$test_dir/../../../..")
@@ -17,6 +19,7 @@ build_dir=""
 workspace=""
 bin_dir=""
 keep_workspace=0
+build_first=1
 jobs=$(nproc)
 accel=auto
 mem=2048
@@ -33,7 +36,7 @@ drives=()
 SPLAT='BUG:|WARNING:|Oops|KASAN|KCSAN|KMSAN|UBSAN|kernel BUG|Kernel panic'
 SPLAT+='|general protection|possible (recursive|circular|irq)|INFO: (task|rcu)'
 SPLAT+='|soft lockup|hard LOCKUP|unreferenced object|bad page|Bad rss-counter'
-SPLAT+='|suspicious RCU|held lock|stack segment|unable to handle'
+SPLAT+='|Out of memory:|suspicious RCU|held lock|stack segment|unable to handle'
 
 usage()
 {
@@ -43,6 +46,7 @@ usage: ${0##*/} [option ...]
   -S DIR     kernel source, when it is not the tree of this script
   -c FILE    further config fragment; may be repeated, the last one wins
   -B         build the kernel only
+  -K         run the kernel that is built, without looking for changes
   -b DIR     run the programs in DIR, statically linked or scripts, instead of
              building those of the tree
   -j N       jobs of the build (default: $(nproc))
@@ -241,10 +245,12 @@ qemu_command()
 		-pidfile "$workspace/qemu.pid"
 		-append "$(kernel_args "$1" | tr '\n' ' ')")
 	for drive in "$workspace/ext4.img" "$workspace/xfs.img"; do
-		qemu+=(-drive "file=$drive,format=raw,if=virtio,cache=unsafe")
+		qemu+=(-drive
+			"file=${drive//,/,,},format=raw,if=virtio,cache=unsafe")
 	done
 	for drive in "${drives[@]}"; do
-		qemu+=(-drive "file=$drive,format=raw,if=virtio,readonly=on")
+		qemu+=(-drive
+			"file=${drive//,/,,},format=raw,if=virtio,readonly=on")
 	done
 	if [[ $mode == shell ]]; then
 		qemu+=(-serial mon:stdio)
@@ -415,12 +421,13 @@ parse_options()
 {
 	local opt
 
-	while getopts 'd:S:c:Bb:j:t:f:r:ix:a:m:n:s:w:h' opt; do
+	while getopts 'd:S:c:BKb:j:t:f:r:ix:a:m:n:s:w:h' opt; do
 		case $opt in
 		d) build_dir=$OPTARG ;;
 		S) srctree=$(realpath -m "$OPTARG") ;;
 		c) fragments+=("$(realpath -m "$OPTARG")") ;;
 		B) mode=build ;;
+		K) build_first=0 ;;
 		b) bin_dir=$(realpath -m "$OPTARG") ;;
 		j) jobs=$OPTARG ;;
 		t) programs+=("$OPTARG") ;;
@@ -466,9 +473,10 @@ main()
 	need gcc gcc
 	exec 9> "$build_dir/vmtest.lock"
 	flock 9
-	if [[ $mode == build || ! -f $build_dir/arch/x86/boot/bzImage ]]; then
+	if (( build_first )); then
 		build_kernel >&2
 	fi
+	[[ -f $build_dir/arch/x86/boot/bzImage ]] || die "no kernel in $build_dir"
 	[[ $mode != build ]] || exit 0
 
 	need qemu-system-x86_64 qemu-system-x86
@@ -478,7 +486,9 @@ main()
 	build_tests
 	exec 9>&-
 	choose_programs
-	[[ $workspace ]] || workspace=$(mktemp -d "${TMPDIR:-/tmp}/vmtest.XXXXXX")
+	[[ $workspace ]] ||
+		workspace=$(mktemp -d "${TMPDIR:-/tmp}/vmtest.XXXXXX") ||
+		die "no place for temporary files; name one with -w"
 	mkdir -p "$workspace" || die "cannot make $workspace"
 	workspace=$(realpath "$workspace")
 	exec 8> "$workspace/lock"
