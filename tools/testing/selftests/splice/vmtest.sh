@@ -75,7 +75,7 @@ die()
 need()
 {
 	command -v "$1" >/dev/null ||
-		die "$1 is missing; install it (Debian: apt-get install $2)"
+		die "$1 is missing; install it (Debian: apt-get install ${2:-$1})"
 }
 
 kmake()
@@ -108,10 +108,12 @@ build_kernel()
 	local lost tool
 
 	for tool in gcc flex bison bc perl; do
-		need $tool $tool
+		need $tool
 	done
 	# A compiler cache stands in for a compiler that is not there.
 	gcc --version >/dev/null 2>&1 || die "gcc does not run; install it"
+	[[ $srctree$build_dir != *[[:space:]:]* ]] ||
+		die "a kernel cannot be built below a path with a space or colon"
 	[[ -f $srctree/Kconfig && -d $srctree/mm ]] ||
 		die "$srctree is no kernel tree; name one with -S"
 	mkdir -p "$build_dir" || die "cannot make $build_dir"
@@ -286,6 +288,15 @@ booted()
 	grep -q '^# vmtest: up' "$workspace/output"
 }
 
+# QEMU takes the file away when it ends.
+end_qemu()
+{
+	local pid
+
+	pid=$(cat "$workspace/qemu.pid" 2>/dev/null)
+	[[ -z $pid ]] || kill "$pid" 2>/dev/null
+}
+
 # A kernel that hangs on its way to init is not worth the whole time limit.
 watch_boot()
 {
@@ -295,7 +306,7 @@ watch_boot()
 		sleep 1
 		! booted || return
 	done
-	kill "$(cat "$workspace/qemu.pid")"
+	end_qemu
 }
 
 boot()
@@ -358,7 +369,7 @@ count_results()
 # Skips that vmtest.skips does not name (a fixed string a line).
 unexpected_skip()
 {
-	grep -v '^#' "$test_dir/vmtest.skips" > "$workspace/skips"
+	grep -v -e '^#' -e '^$' "$test_dir/vmtest.skips" > "$workspace/skips"
 	grep '# SKIP' "$workspace/output" | grep -m1 -vFf "$workspace/skips"
 }
 
@@ -376,7 +387,7 @@ verdict()
 	elif (( qemu_status )); then
 		echo "QEMU failed: $(grep -m1 qemu-system "$workspace/qemu.err")"
 	elif ! booted; then
-		echo "the kernel did not reach init in $boot_limit s:" \
+		echo "the kernel did not reach init (limit $boot_limit s):" \
 			"$(tail -n1 "$workspace/console.log")"
 	elif ! grep -q '^# vmtest: exit' "$workspace/output"; then
 		echo "the guest ended early: $(tail -n1 "$workspace/console.log")"
@@ -412,7 +423,7 @@ report()
 
 cleanup()
 {
-	[[ ! -s $workspace/qemu.pid ]] || kill "$(cat "$workspace/qemu.pid")"
+	end_qemu
 	rm -f "$workspace"/{ext4,xfs}.img
 	(( keep_workspace )) || rm -rf "$workspace"
 }
@@ -470,7 +481,7 @@ main()
 	: "${build_dir:=$srctree/.vmtest_build}"
 	mkdir -p "$build_dir" || die "cannot make $build_dir"
 	build_dir=$(realpath "$build_dir")
-	need gcc gcc
+	need gcc
 	exec 9> "$build_dir/vmtest.lock"
 	flock 9
 	if (( build_first )); then
@@ -493,6 +504,8 @@ main()
 	workspace=$(realpath "$workspace")
 	exec 8> "$workspace/lock"
 	flock -n 8 || die "another run uses $workspace; wait, or name another (-w)"
+	# One that was left belongs to nobody any more.
+	rm -f "$workspace/qemu.pid"
 	trap cleanup EXIT
 	trap 'echo "vmtest: interrupted" >&2; exit 130' INT TERM
 
