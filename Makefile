@@ -7,7 +7,7 @@ CONFIG ?= test
 S := scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree export kernel run shell test check lint mbox clean
+.PHONY: help deps tree export kernel run shell test check bench lint mbox clean
 
 flags = $(if $(UNPATCHED),-u)
 
@@ -20,6 +20,7 @@ help:
 	@echo 'make kernel   build it [CONFIG=test|debug|kcsan|fault] [UNPATCHED=1]'
 	@echo 'make test     run the selftests in it [T=program] [F=filter] [...]'
 	@echo 'make shell    an interactive guest'
+	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
 	@echo 'make mbox     the queue as mails [SIGNOFF="Name <mail>"] [TRAILER=]'
 
@@ -50,6 +51,13 @@ run: override CONFIG = test
 run: override UNPATCHED =
 run: kernel
 	@$(S)/run $(if $(FILE),'$(FILE)')
+
+bench: override CONFIG = test
+bench: override UNPATCHED = 1
+bench: kernel
+	@UNPATCHED= $(S)/kernel -c test
+	@$(S)/bench $(if $(ACCEL),-a $(ACCEL)) $(if $(REPEAT),-r $(REPEAT)) \
+		$(if $(CHECK),-c) $(if $(F),-f '$(F)') $(if $(BYTES),-s $(BYTES))
 
 lint: deps
 	@UNPATCHED= $(S)/tree --keep
