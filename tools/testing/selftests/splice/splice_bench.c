@@ -57,6 +57,19 @@ static const char *const pages_name[] = {
 	[PAGES_MIXED] = "mixed", [PAGES_FS] = "-",    [PAGES_NONE] = "-",
 };
 
+/* Holes and mixtures are backings too, though their pages are small or none. */
+static const char *backing_of(const struct job *job)
+{
+	switch (job->fill) {
+	case FILL_NOTHING:
+		return "hole_pmd";
+	case FILL_FIRST:
+		return "hole";
+	default:
+		return pages_name[job->pages];
+	}
+}
+
 struct shared *shared;
 size_t default_bytes = 32 * MIB;
 static uint64_t clock_cost;
@@ -504,8 +517,8 @@ static uint64_t median_elapsed(const struct job *job)
 static void print_skip(const char *name, const struct job *job,
 		       const char *reason)
 {
-	printf("%s\t%s\t%zu\t0\tSKIP\t0\t0\t%s\tSKIP\n", name,
-	       pages_name[job->pages], job->bytes, reason);
+	printf("%s\t%s\t%zu\t0\tSKIP\t0\t0\t%s\tSKIP\n", name, backing_of(job),
+	       job->bytes, reason);
 }
 
 static const char *verdict(const struct job *job, bool ok, bool fallback)
@@ -531,8 +544,7 @@ static bool print_result(const char *name, const struct job *job, bool ok,
 	double units = job->bytes / (job->echo ? job->message : PAGE);
 
 	printf("%s\t%s\t%zu\t%u\t%.2f\t%lu\t%ld\t%s\t%.2f\n", name,
-	       pages_name[job->pages], job->bytes, job->reps,
-	       median_cpu(job) / units,
+	       backing_of(job), job->bytes, job->reps, median_cpu(job) / units,
 	       shared->calls[GIVER] + shared->calls[TAKER],
 	       shared->rss_peak * (long)(PAGE / KIB),
 	       verdict(job, ok, fallback), median_elapsed(job) / units);
@@ -604,7 +616,7 @@ static int bench_row(const struct row *row, const char *filter, bool list)
 				continue;
 			job.pages = pages;
 			if (list)
-				printf("%s\t%s\t%s\n", name, pages_name[pages],
+				printf("%s\t%s\t%s\n", name, backing_of(&job),
 				       row->load);
 			else
 				bad += !bench(name, &job);

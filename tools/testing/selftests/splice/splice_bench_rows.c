@@ -121,7 +121,7 @@ const struct row rows[] = {
 		.pipe_size = 64 * KIB,
 	},
 	{
-		.name = "give_take_hole_pmd",
+		.name = "give_take",
 		.way = &way_give_take,
 		.backings = SMALL,
 		.load = "memory never touched: empty page middle directories",
@@ -129,14 +129,14 @@ const struct row rows[] = {
 		.fill = FILL_NOTHING,
 	},
 	{
-		.name = "give_take_hole",
+		.name = "give_take",
 		.way = &way_give_take,
 		.backings = SMALL,
 		.load = "one page of each 2 MiB touched: holes found one by one",
 		.fill = FILL_FIRST,
 	},
 	{
-		.name = "give_take_mixed",
+		.name = "give_take",
 		.way = &way_give_take,
 		.backings = 1 << PAGES_MIXED,
 		.load = "by turns 2 MiB of THP, small pages, nothing, every other page",
