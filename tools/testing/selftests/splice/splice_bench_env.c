@@ -20,8 +20,6 @@
 #define UFFD_FEATURE_MOVE 0x10000
 #endif
 
-#define PM_PRESENT (UINT64_C(1) << 63)
-#define PFN_MASK ((UINT64_C(1) << 55) - 1)
 #define THP "/sys/kernel/mm/transparent_hugepage/"
 #define VM "/proc/sys/vm/"
 #define CGROUP "/sys/fs/cgroup/"
@@ -94,23 +92,10 @@ bool memory_right(const struct job *job)
 	return true;
 }
 
-static void read_frames(const void *mem, size_t len, uint64_t *frames)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	size_t i, bytes = len / PAGE * sizeof(*frames);
-
-	must(fd >= 0 && pread(fd, frames, bytes,
-			      (uintptr_t)mem / PAGE * sizeof(*frames)) ==
-				(ssize_t)bytes,
-	     "pagemap");
-	for (i = 0; i < len / PAGE; i++)
-		frames[i] = frames[i] & PM_PRESENT ? frames[i] & PFN_MASK : 0;
-	close(fd);
-}
-
 void note_frames(const struct job *job)
 {
-	read_frames(job->src, job->bytes, shared->frames);
+	must(!read_frames(job->src, job->bytes / PAGE, shared->frames),
+	     "pagemap");
 }
 
 /* Without privilege all frames read as 0, and this knows nothing. */
@@ -120,7 +105,7 @@ size_t frames_copied(const struct job *job)
 	uint64_t *now = malloc(nr * sizeof(*now));
 
 	must(now, "malloc");
-	read_frames(job->dst, job->bytes, now);
+	must(!read_frames(job->dst, job->bytes / PAGE, now), "pagemap");
 	for (i = 0; i < nr; i++)
 		copied += shared->frames[i] && shared->frames[i] != now[i];
 	free(now);

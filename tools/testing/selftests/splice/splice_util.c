@@ -486,6 +486,26 @@ int notification_pipe(int fds[2])
 	return pipe2(fds, O_NOTIFICATION_PIPE);
 }
 
+int read_frames(const void *mem, size_t nr, uint64_t *frames)
+{
+	const uint64_t present = UINT64_C(1) << 63;
+	const uint64_t mask = (UINT64_C(1) << 55) - 1;
+	off_t off = (uintptr_t)mem / sysconf(_SC_PAGESIZE) * sizeof(*frames);
+	ssize_t len = nr * sizeof(*frames), got;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	size_t i;
+
+	if (fd < 0)
+		return -1;
+	got = pread(fd, frames, len, off);
+	close(fd);
+	if (got != len)
+		return -1;
+	for (i = 0; i < nr; i++)
+		frames[i] = frames[i] & present ? frames[i] & mask : 0;
+	return 0;
+}
+
 int unix_pair(int sv[2])
 {
 	return socketpair(AF_UNIX, SOCK_STREAM, 0, sv);

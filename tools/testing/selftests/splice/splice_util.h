@@ -105,6 +105,12 @@ int fifo_in(const char *dir);
 /* An O_NOTIFICATION_PIPE; ENOPKG: this kernel has none. */
 int notification_pipe(int fds[2]);
 
+/*
+ * The page frame of each of @nr pages from @mem on; 0 where none is present, or
+ * all where this process may not know.
+ */
+int read_frames(const void *mem, size_t nr, uint64_t *frames);
+
 /* Connected streams: sv[0] and sv[1] are the two ends. */
 int unix_pair(int sv[2]);
 int tcp_pair(int sv[2]);

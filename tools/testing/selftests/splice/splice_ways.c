@@ -33,8 +33,6 @@
 #include "splice_util.h"
 
 #define PIPE_BYTES (1024 * 1024)
-#define PFN_MASK ((UINT64_C(1) << 55) - 1)
-#define PM_PRESENT (UINT64_C(1) << 63)
 
 static size_t page_size, file_len, nr_pages;
 static char source_path[PATH_MAX], result_path[PATH_MAX], tee_path[PATH_MAX];
@@ -142,18 +140,6 @@ static void sum_of(const char *path, const void *mem, char out[65])
 	reap_or_die(pid);
 }
 
-static void read_frames(const void *mem, uint64_t *frames)
-{
-	int fd = open_or_die("/proc/self/pagemap", O_RDONLY);
-	off_t off = (uintptr_t)mem / page_size * sizeof(*frames);
-	size_t i, len = nr_pages * sizeof(*frames);
-
-	must(pread(fd, frames, len, off) == (ssize_t)len, "pagemap");
-	for (i = 0; i < nr_pages; i++)
-		frames[i] = frames[i] & PM_PRESENT ? frames[i] & PFN_MASK : 0;
-	close(fd);
-}
-
 static void *map_file(const char *path)
 {
 	int fd = open_or_die(path, O_RDONLY);
@@ -181,7 +167,7 @@ static void compare_frames(const void *mem)
 	size_t i;
 
 	must(frames, "calloc");
-	read_frames(mem, frames);
+	must(!read_frames(mem, nr_pages, frames), "pagemap");
 	report->same_frames = 0;
 	report->frames_seen = frames[0] && source_frames[0];
 	for (i = 0; i < nr_pages; i++)
@@ -322,7 +308,7 @@ static void fill_sender_memory(void)
 
 	sender_memory = map_anon();
 	must(!read_all(in, sender_memory, file_len), "read");
-	read_frames(sender_memory, source_frames);
+	must(!read_frames(sender_memory, nr_pages, source_frames), "pagemap");
 	close(in);
 }
 
@@ -455,7 +441,8 @@ static void prepare(const char *from, const char *dir, size_t len)
 	source_frames = calloc(nr_pages, sizeof(*source_frames));
 	must(source_frames, "calloc");
 	sum_of(source_path, NULL, source_sum);
-	read_frames(map_file(source_path), source_frames);
+	must(!read_frames(map_file(source_path), nr_pages, source_frames),
+	     "pagemap");
 }
 
 int main(int argc, char **argv)
