@@ -13,10 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "splice_util.h"
+#include "page_flip_util.h"
 
-#define PAGE 4096UL
-#define PMD (2 * MIB)
 #define MAX_LANES 4
 #define LARGEST_BYTES (512 * MIB)
 #define MAX_REPS 15

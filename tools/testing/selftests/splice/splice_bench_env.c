@@ -34,15 +34,9 @@ void must(bool ok, const char *what)
 
 unsigned char *map_pages(size_t len, enum pages pages)
 {
-	unsigned char *raw, *mem;
+	unsigned char *mem = (unsigned char *)map_mem(len);
 
-	raw = mmap(NULL, len + PMD, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	must(raw != MAP_FAILED, "mmap");
-	mem = raw + (-(uintptr_t)raw & (PMD - 1));
-	if (mem > raw)
-		munmap(raw, mem - raw);
-	munmap(mem + len, raw + PMD - mem);
+	must(mem, "mmap");
 	if (pages == PAGES_64K || pages == PAGES_2M)
 		must(!madvise(mem, len, MADV_HUGEPAGE), "MADV_HUGEPAGE");
 	return mem;
@@ -218,41 +212,6 @@ static struct knob {
 
 #define NR_KNOBS (sizeof(knobs) / sizeof(*knobs))
 
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t len = strlen(text);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, len) == len;
-	close(fd);
-	return ok;
-}
-
-/* The value alone, or the one in brackets among all there are. */
-static bool read_setting(const char *path, char *value, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	char buf[128] = "", *from, *end;
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	from = strchr(buf, '[');
-	from = from ? from + 1 : buf;
-	end = strpbrk(from, "]\n");
-	if (end)
-		*end = 0;
-	snprintf(value, size, "%s", from);
-	return true;
-}
-
 bool set_knobs(enum pages pages)
 {
 	struct knob *k;
@@ -263,13 +222,13 @@ bool set_knobs(enum pages pages)
 
 		if (!want)
 			continue;
-		if (!read_setting(k->path, now, sizeof(now)))
+		if (setting_get(k->path, now, sizeof(now)))
 			return false;
 		if (!strcmp(now, want))
 			continue;
 		if (!*k->saved)
 			memcpy(k->saved, now, sizeof(now));
-		if (!write_file(k->path, want))
+		if (sysctl_write(k->path, want))
 			return false;
 	}
 	return true;
@@ -281,7 +240,7 @@ void restore_knobs(void)
 
 	for (k = knobs; k < knobs + NR_KNOBS; k++) {
 		if (*k->saved)
-			write_file(k->path, k->saved);
+			sysctl_write(k->path, k->saved);
 		*k->saved = 0;
 	}
 }
@@ -296,7 +255,7 @@ long folio_fallbacks(const struct job *job)
 		return 0;
 	snprintf(path, sizeof(path), THP "hugepages-%dkB/stats/%s_fallback",
 		 kib, what);
-	return read_setting(path, value, sizeof(value)) ? atol(value) : 0;
+	return setting_get(path, value, sizeof(value)) ? 0 : atol(value);
 }
 
 static const char *const groups[] = {
@@ -314,7 +273,7 @@ bool cgroups_available(void)
 {
 	struct stat st;
 
-	write_file(CGROUP "cgroup.subtree_control", "+memory");
+	sysctl_write(CGROUP "cgroup.subtree_control", "+memory");
 	if ((mkdir(groups[GIVER], 0755) && errno != EEXIST) ||
 	    (mkdir(groups[TAKER], 0755) && errno != EEXIST))
 		return false;
@@ -326,5 +285,5 @@ void cgroup_join(enum role role)
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/cgroup.procs", groups[role]);
-	must(write_file(path, "0"), path);
+	must(!sysctl_write(path, "0"), path);
 }

@@ -6,7 +6,6 @@
 
 #include "splice_bench.h"
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof(*(a)))
 /* Small messages are repeated until this much went through. */
 #define LEAST_BYTES (4 * MIB)
 #define DEFAULT_REPS 5

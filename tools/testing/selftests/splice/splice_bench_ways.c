@@ -14,9 +14,6 @@
 
 #include "splice_bench.h"
 
-#ifndef SPLICE_F_NOCOPY
-#define SPLICE_F_NOCOPY 0x10
-#endif
 #ifndef UFFDIO_MOVE
 #define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
 struct uffdio_move {
@@ -137,19 +134,6 @@ static ssize_t step_give(struct lane *lane, size_t off, size_t len)
 static ssize_t step_take(struct lane *lane, size_t off, size_t len)
 {
 	return flip(lane, lane->to[0], lane->dst + off, len, SPLICE_F_MOVE);
-}
-
-static bool flip_available(void)
-{
-	int p[2];
-	bool has;
-
-	must(!pipe(p), "pipe");
-	has = !vmsplice_one(p[1], NULL, 0,
-			    SPLICE_F_GIFT | SPLICE_F_MOVE | SPLICE_F_NOCOPY);
-	close(p[0]);
-	close(p[1]);
-	return has;
 }
 
 static bool uffdio_move_available(void)

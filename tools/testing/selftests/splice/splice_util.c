@@ -357,8 +357,9 @@ pid_t fork_nobody(void)
 	if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
 	    setresuid(NOBODY, NOBODY, NOBODY))
 		_exit(255);
-	/* Only now: a change of credentials forgets the signal. */
+	/* Only now: a change of credentials forgets the signal, and hides /proc. */
 	die_with(parent);
+	prctl(PR_SET_DUMPABLE, 1);
 	return 0;
 }
 
@@ -486,20 +487,26 @@ int notification_pipe(int fds[2])
 	return pipe2(fds, O_NOTIFICATION_PIPE);
 }
 
+int read_pagemap(const void *mem, size_t nr, uint64_t *entries)
+{
+	off_t off = (uintptr_t)mem / sysconf(_SC_PAGESIZE) * sizeof(*entries);
+	ssize_t len = nr * sizeof(*entries), got;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	if (fd < 0)
+		return -1;
+	got = pread(fd, entries, len, off);
+	close(fd);
+	return got == len ? 0 : -1;
+}
+
 int read_frames(const void *mem, size_t nr, uint64_t *frames)
 {
 	const uint64_t present = UINT64_C(1) << 63;
 	const uint64_t mask = (UINT64_C(1) << 55) - 1;
-	off_t off = (uintptr_t)mem / sysconf(_SC_PAGESIZE) * sizeof(*frames);
-	ssize_t len = nr * sizeof(*frames), got;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
 	size_t i;
 
-	if (fd < 0)
-		return -1;
-	got = pread(fd, frames, len, off);
-	close(fd);
-	if (got != len)
+	if (read_pagemap(mem, nr, frames))
 		return -1;
 	for (i = 0; i < nr; i++)
 		frames[i] = frames[i] & present ? frames[i] & mask : 0;
@@ -668,51 +675,84 @@ int signal_count(int sig)
 	return signals[sig];
 }
 
-/* The process that undoes, and the pipe whose end it waits for. */
-static pid_t undoer;
-static int undo_pipe;
+/* The processes that undo, and the pipes whose ends they wait for. */
+static struct {
+	pid_t pid;
+	int pipe;
+} undoers[8];
+static size_t nr_undoers;
 
-/* @undo returns 0 or not; @arg may go: the process has a copy. */
-static int undo_at_end(int (*undo)(void *arg), void *arg)
+int undo_at_end(int (*undo)(void *arg), void *arg)
 {
+	pid_t pid;
 	int p[2];
 	char c;
 
-	if (pipe2(p, O_CLOEXEC))
+	if (nr_undoers == sizeof(undoers) / sizeof(*undoers) ||
+	    pipe2(p, O_CLOEXEC))
 		return -1;
-	undo_pipe = p[1];
-	undoer = fork();
-	if (undoer < 0) {
-		undoer = 0;
+	pid = fork();
+	if (pid < 0) {
+		close(p[0]);
+		close(p[1]);
 		return -1;
 	}
-	if (undoer) {
+	if (pid) {
+		undoers[nr_undoers].pid = pid;
+		undoers[nr_undoers++].pipe = p[1];
 		close(p[0]);
-		return setpgid(undoer, undoer);
+		return setpgid(pid, pid);
 	}
 	close(p[1]);
+	while (nr_undoers)
+		close(undoers[--nr_undoers].pipe);
 	while (read(p[0], &c, 1) < 0 && errno == EINTR)
 		;
 	_exit(undo(arg) ? 1 : 0);
 }
 
 /* A byte, because children may hold the pipe open. */
+static int undo_last(void)
+{
+	const int end = undoers[--nr_undoers].pipe;
+	ssize_t n = write(end, "", 1);
+
+	close(end);
+	return n == 1 ? reap(undoers[nr_undoers].pid) : -1;
+}
+
 int undo_now(void)
 {
-	pid_t pid = undoer;
+	int err = 0;
 
-	if (!pid)
-		return 0;
-	undoer = 0;
-	if (write(undo_pipe, "", 1) != 1)
+	while (nr_undoers)
+		err |= undo_last();
+	return err;
+}
+
+int setting_get(const char *path, char *value, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	char buf[256] = "", *from, *end;
+	ssize_t n;
+
+	if (fd < 0)
 		return -1;
-	close(undo_pipe);
-	return reap(pid);
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return -1;
+	from = strchr(buf, '[');
+	from = from ? from + 1 : buf;
+	end = strpbrk(from, "]\n");
+	if (end)
+		*end = '\0';
+	snprintf(value, size, "%s", from);
+	return 0;
 }
 
 static struct kept {
 	int fd;
-	ssize_t len;
 	char value[32];
 } kept[SYSCTLS_MAX];
 
@@ -722,9 +762,11 @@ static int sysctl_put_back(void *arg)
 	size_t i, nr = *(size_t *)arg;
 	int err = 0;
 
-	for (i = 0; i < nr; i++)
-		err |= pwrite(kept[i].fd, kept[i].value, kept[i].len, 0) !=
-		       kept[i].len;
+	for (i = 0; i < nr; i++) {
+		const ssize_t len = strlen(kept[i].value);
+
+		err |= pwrite(kept[i].fd, kept[i].value, len, 0) != len;
+	}
 	return err;
 }
 
@@ -739,8 +781,7 @@ int sysctl_keep(const char *const *paths, size_t nr)
 		k->fd = open(paths[i], O_RDWR | O_CLOEXEC);
 		if (k->fd < 0 || flock(k->fd, LOCK_EX))
 			return -1;
-		k->len = pread(k->fd, k->value, sizeof(k->value), 0);
-		if (k->len <= 0)
+		if (setting_get(paths[i], k->value, sizeof(k->value)))
 			return -1;
 	}
 	err = undo_at_end(sysctl_put_back, &nr);
@@ -786,10 +827,10 @@ bool swap_available(enum backing b)
 	return !geteuid() && !access("/proc/swaps", F_OK) && backing_dir(b);
 }
 
-/* What mkswap(8) writes: version, last page and, at the end, a signature. */
-static int write_swap_header(int fd)
+/* Version, last page and, at the end of the first page, a signature. */
+int swap_header(int fd, size_t pages)
 {
-	const uint32_t info[] = { 1, SWAP_PAGES - 1, 0 };
+	const uint32_t info[] = { 1, pages - 1, 0 };
 	const long page = sysconf(_SC_PAGESIZE);
 
 	if (pwrite(fd, info, sizeof(info), 1024) != sizeof(info) ||
@@ -805,9 +846,9 @@ static int swap_end(void *path)
 	return unlink(path) || err;
 }
 
-int swap_file(enum backing b, uint64_t seed)
+static int swap_file_of(enum backing b, size_t pages, uint64_t seed)
 {
-	const size_t len = SWAP_PAGES * sysconf(_SC_PAGESIZE);
+	const size_t len = pages * sysconf(_SC_PAGESIZE);
 	char path[256];
 	int fd, err;
 
@@ -815,14 +856,30 @@ int swap_file(enum backing b, uint64_t seed)
 	fd = mkstemp(path);
 	if (fd < 0 || undo_at_end(swap_end, path))
 		return -1;
-	if (!write_pattern(fd, len, 0, seed) && !write_swap_header(fd) &&
+	if (!write_pattern(fd, len, 0, seed) && !swap_header(fd, pages) &&
 	    !swapon(path, 0))
 		return fd;
 	err = errno;
-	undo_now();
+	undo_last();
 	close(fd);
 	errno = err;
 	return -1;
+}
+
+int swap_file(enum backing b, uint64_t seed)
+{
+	return swap_file_of(b, SWAP_PAGES, seed);
+}
+
+int swap_space(enum backing b, size_t len)
+{
+	size_t pages = len / sysconf(_SC_PAGESIZE);
+	int fd = swap_file_of(b, pages + 1, 0);
+
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
 }
 
 #ifdef __x86_64__

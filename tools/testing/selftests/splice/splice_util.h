@@ -110,6 +110,8 @@ int notification_pipe(int fds[2]);
  * all where this process may not know.
  */
 int read_frames(const void *mem, size_t nr, uint64_t *frames);
+/* The entries of /proc/self/pagemap as they are. */
+int read_pagemap(const void *mem, size_t nr, uint64_t *entries);
 
 /* Connected streams: sv[0] and sv[1] are the two ends. */
 int unix_pair(int sv[2]);
@@ -145,24 +147,31 @@ int signal_count(int sig);
 /*
  * Changes of the system that are undone when this process has ended, however it
  * ends: a process outside of the group that the harness kills does it.  It
- * shares the descriptors that are open now, so change before there are others.
- * One change at a time.
+ * shares the descriptors and the memory that there are now, so change before
+ * there are others.
  */
 
-/* Undo it now: 0, also where nothing was changed, unless that failed. */
+/*
+ * Have @undo called with @arg, by a process that is a copy of this one now.  It
+ * returns 0 or not.
+ */
+int undo_at_end(int (*undo)(void *arg), void *arg);
+/* Undo all, the last one first: 0, also where there is none, unless one failed. */
 int undo_now(void);
 
 #define PIPE_HARD_LIMIT "/proc/sys/fs/pipe-user-pages-hard"
 
 /*
  * The values of these sysctls (at most SYSCTLS_MAX) will be put back.  Waits
- * until no other process keeps one of them.
+ * until no other undo keeps one of them.  Settings of sysfs do as well.
  */
-#define SYSCTLS_MAX 4
+#define SYSCTLS_MAX 12
 int sysctl_keep(const char *const *paths, size_t nr);
 long sysctl_get(const char *path);
 int sysctl_set(const char *path, long value);
 int sysctl_write(const char *path, const char *text);
+/* The value alone, or the one in brackets among all there are. */
+int setting_get(const char *path, char *value, size_t size);
 
 /* Root, a kernel with swap and a file system of that kind. */
 bool swap_available(enum backing b);
@@ -172,6 +181,10 @@ bool swap_available(enum backing b);
  */
 #define SWAP_PAGES 32
 int swap_file(enum backing b, uint64_t seed);
+/* What mkswap(8) writes to a file or device of @pages pages. */
+int swap_header(int fd, size_t pages);
+/* Swap of @len bytes on @b until undo_now(). */
+int swap_space(enum backing b, size_t len);
 
 #ifdef __x86_64__
 /* The i386 entry, from a 64-bit process: the result, or minus an errno. */

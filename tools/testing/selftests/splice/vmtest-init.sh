@@ -37,7 +37,7 @@ setup()
 # Indented, as KTAP wants the results of a program below its own line.
 run_program()
 {
-	local args="" status
+	local args="" status why
 
 	case $filter in
 	"")	;;
@@ -47,12 +47,13 @@ run_program()
 	echo "  # Subtest: $1"
 	# shellcheck disable=SC2086 # two words or none
 	{ timeout -k 5 "${prog_limit:-600}" "/tests/$1" $args 2>&1
-	  echo $? > /tmp/status; } | sed 's/^/  /'
+	  echo $? > /tmp/status; } | tee /tmp/said | sed 's/^/  /'
 	status=$(cat /tmp/status)
+	why=$(sed -n 's/^1\.\.0 # SKIP//p' /tmp/said)
 	n=$((n + 1))
 	case $status in
 	0)	echo "ok $n $1" ;;
-	4)	echo "ok $n $1 # SKIP" ;;
+	4)	echo "ok $n $1 # SKIP$why" ;;
 	124|143) echo "not ok $n $1 # timeout" ;;
 	*)	echo "not ok $n $1 # exit=$status" ;;
 	esac
