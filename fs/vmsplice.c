@@ -14,6 +14,7 @@
  *
  * pipe->mutex is held for one batch at a time.
  */
+#include <linux/cacheflush.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
@@ -33,18 +34,18 @@
 #include <trace/events/splice.h>
 
 /* Pages that are reserved in the account at a time. */
-#define GIVE_RESERVE	max(2048U, 1U << MAX_PAGE_ORDER)
+#define GIVE_RESERVE max(2048U, 1U << MAX_PAGE_ORDER)
 /* Bytes that are copied, or collected from small segments, under one lock. */
-#define LOCKED_BYTES	(16 * PAGE_SIZE)
+#define LOCKED_BYTES (16 * PAGE_SIZE)
 
 /* -ENOMEM rather than the OOM killer. */
-#define FLIP_GFP	(GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+#define FLIP_GFP (GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /*
  * ->private is the user who gave the buffer, with a reference to him; in that
  * of a hole also whether limits hold for him.
  */
-#define HOLE_LIMITED	1UL
+#define HOLE_LIMITED 1UL
 
 static struct user_struct *buf_user(const struct pipe_buffer *buf)
 {
@@ -84,9 +85,9 @@ static int given_buf_confirm(struct pipe_inode_info *pipe,
  * it a folio of user memory.
  */
 static const struct pipe_buf_operations given_buf_ops = {
-	.confirm	= given_buf_confirm,
-	.release	= given_buf_release,
-	.get		= given_buf_get,
+	.confirm = given_buf_confirm,
+	.release = given_buf_release,
+	.get = given_buf_get,
 };
 
 static void hole_buf_release(struct pipe_inode_info *pipe,
@@ -140,9 +141,9 @@ static int hole_buf_confirm(struct pipe_inode_info *pipe,
 }
 
 static const struct pipe_buf_operations hole_buf_ops = {
-	.confirm	= hole_buf_confirm,
-	.release	= hole_buf_release,
-	.get		= hole_buf_get,
+	.confirm = hole_buf_confirm,
+	.release = hole_buf_release,
+	.get = hole_buf_get,
 };
 
 /* What one call does, on either side. */
@@ -224,23 +225,28 @@ static void unreserve_pages(unsigned int pages)
 static void add_folio(struct pipe_inode_info *pipe, struct folio *folio,
 		      unsigned int len)
 {
-	*pipe_head_buf(pipe) = (struct pipe_buffer){
-		.page		= folio_page(folio, 0),
-		.len		= len,
-		.ops		= &given_buf_ops,
-		.private	= (unsigned long)current_user(),
-	};
+	struct pipe_buffer *buf = pipe_head_buf(pipe);
+
+	buf->page = folio_page(folio, 0);
+	buf->offset = 0;
+	buf->len = len;
+	buf->ops = &given_buf_ops;
+	buf->flags = 0;
+	buf->private = (unsigned long)current_user();
 	pipe->head++;
 }
 
 static void add_hole(struct pipe_inode_info *pipe, unsigned long nr_pages,
 		     unsigned long limited)
 {
-	*pipe_head_buf(pipe) = (struct pipe_buffer){
-		.len		= nr_pages * PAGE_SIZE,
-		.ops		= &hole_buf_ops,
-		.private	= (unsigned long)current_user() | limited,
-	};
+	struct pipe_buffer *buf = pipe_head_buf(pipe);
+
+	buf->page = NULL;
+	buf->offset = 0;
+	buf->len = nr_pages * PAGE_SIZE;
+	buf->ops = &hole_buf_ops;
+	buf->flags = 0;
+	buf->private = (unsigned long)current_user() | limited;
 	pipe->head++;
 }
 
@@ -254,7 +260,7 @@ static void give_batch(struct flip_call *call)
 	    !has_capability_noaudit(current, CAP_SYS_ADMIN))
 		limited = HOLE_LIMITED;
 	for (i = 0; i < b->nr; i++) {
-		flip_item_t item = b->item[i];
+		struct folio *item = b->item[i];
 
 		if (flip_is_hole(item))
 			add_hole(call->pipe, flip_hole_pages(item), limited);
@@ -473,7 +479,9 @@ ssize_t vmsplice_give(struct file *file, struct pipe_inode_info *pipe,
 		      struct iov_iter *from, unsigned int flags)
 {
 	struct flip_call call = {
-		.pipe = pipe, .iter = from, .flags = flags,
+		.pipe = pipe,
+		.iter = from,
+		.flags = flags,
 	};
 	size_t asked = iov_iter_count(from);
 	ssize_t ret = flip_start(&call, file);
@@ -527,7 +535,7 @@ static int wait_for_data(struct flip_call *call, bool wait)
  * with the reason why not.
  */
 static size_t takeable(const struct pipe_buffer *buf, size_t room,
-		       flip_item_t *item, enum page_flip_reason *reason)
+		       struct folio **item, enum page_flip_reason *reason)
 {
 	size_t len;
 
@@ -610,7 +618,8 @@ static void take_batch(struct flip_call *call, size_t len)
 		if (buf_user(buf) != user) {
 			uncharge_user(user, bufs, pages);
 			user = buf_user(buf);
-			bufs = pages = 0;
+			bufs = 0;
+			pages = 0;
 		}
 		bufs++;
 		if (!hole)
@@ -675,7 +684,8 @@ static long take_some(struct flip_call *call)
 		call->copy_left = min(call->copy_left, len);
 		call->copy_reason = PAGE_FLIP_UNALIGNED;
 		if (!offset_in_page(addr) && len >= PAGE_SIZE) {
-			ret = take_pages(call, addr, round_down(len, PAGE_SIZE));
+			ret = take_pages(call, addr,
+					 round_down(len, PAGE_SIZE));
 			if (ret || !call->batch->reason) {
 				call->copy_left = 0;
 				return ret;
@@ -759,7 +769,10 @@ ssize_t vmsplice_take(struct file *file, struct pipe_inode_info *pipe,
 		      struct iov_iter *to, unsigned int flags)
 {
 	struct flip_call call = {
-		.pipe = pipe, .iter = to, .flags = flags, .take = true,
+		.pipe = pipe,
+		.iter = to,
+		.flags = flags,
+		.take = true,
 	};
 	size_t asked = iov_iter_count(to);
 	ssize_t ret = flip_start(&call, file);

@@ -57,12 +57,11 @@
 #include "swap.h"
 
 /* How often page tables that change under us are looked at again. */
-#define FLIP_RETRIES	4
+#define FLIP_RETRIES 4
 
-#define FLIP_PMD_PAGES	(1UL << (PMD_SHIFT - PAGE_SHIFT))
+#define FLIP_PMD_PAGES (1UL << (PMD_SHIFT - PAGE_SHIFT))
 
-static_assert(NR_PAGE_FLIP_REASONS - 1 ==
-	      FLIP_COPIED_RACE - FLIP_COPIED);
+static_assert(NR_PAGE_FLIP_REASONS - 1 == FLIP_COPIED_RACE - FLIP_COPIED);
 
 /*
  * Buffers of more than a page need users that walk them, which those that map
@@ -208,6 +207,14 @@ static struct vm_area_struct *flip_lock_vma(struct mm_struct *mm,
  */
 static enum page_flip_reason folio_obstacle(struct folio *folio)
 {
+	const unsigned long mask = BIT(PG_swapbacked) | BIT(PG_mlocked) |
+				   BIT(PG_writeback);
+
+	/* Nearly all are like this: one look at the flags is enough. */
+	if (likely((folio->flags.f & mask) == BIT(PG_swapbacked) &&
+		   folio_zonenum(folio) < ZONE_MOVABLE) &&
+	    !IS_ENABLED(CONFIG_CMA))
+		return PAGE_FLIP_MOVES;
 	if (folio_is_zone_device(folio))
 		return PAGE_FLIP_PFN;
 	if (!folio_test_swapbacked(folio))
@@ -269,8 +276,8 @@ static enum page_flip_reason folio_sole(struct flip_batch *b,
  * @order: its order
  * @gfp: for the allocation
  *
- * It is charged to the memcg of the caller, who fills it and marks it uptodate
- * before it is attached.
+ * It is charged to the memcg of the caller, who fills it and calls
+ * folio_mark_uptodate() before it is attached.
  *
  * Context: Process context, may sleep.
  * Return: The folio, with one reference and page_flip_get() once; %NULL if
@@ -385,8 +392,8 @@ static unsigned int small_run(struct flip_batch *b, unsigned int *first,
 {
 	unsigned int i = *first;
 
-	while (i < end && (flip_is_hole(b->item[i]) ||
-			   folio_test_large(b->item[i])))
+	while (i < end &&
+	       (flip_is_hole(b->item[i]) || folio_test_large(b->item[i])))
 		i++;
 	*first = i;
 	while (i < end && !flip_is_hole(b->item[i]) &&
@@ -438,7 +445,8 @@ static enum page_flip_reason large_obstacle(struct folio *folio, pte_t *ptep,
 {
 	unsigned int i, nr = folio_nr_pages(folio);
 
-	if (pte_pfn(pte) != folio_pfn(folio) || nr > max || !flip_large_folios())
+	if (pte_pfn(pte) != folio_pfn(folio) || nr > max ||
+	    !flip_large_folios())
 		return PAGE_FLIP_PARTIAL;
 	if (folio_pte_batch(folio, ptep, pte, nr) != nr)
 		return PAGE_FLIP_PARTIAL;
@@ -538,10 +546,11 @@ static long detach_pte(struct flip_batch *b, struct vm_area_struct *vma,
 		return detach_hole(b, 1);
 	if (!pte_present(pte))
 		return detach_nonpresent(pte);
-	page = vm_normal_page(vma, addr, pte);
-	if (!page)
+	/* All that vm_normal_page() would ask in such a vma. */
+	if (unlikely(pte_special(pte)))
 		return flip_stop(b, PAGE_FLIP_PFN, PAGE_SIZE);
 
+	page = pte_page(pte);
 	folio = page_folio(page);
 	if (unlikely(folio_contain_hwpoisoned_page(folio)))
 		return -EHWPOISON;
@@ -740,8 +749,8 @@ static long detach_vma(struct flip_batch *b, struct vm_area_struct *vma,
 	while (addr < end && b->nr < b->max) {
 		unsigned long next = flip_table_end(addr, end);
 
-		mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0,
-					vma->vm_mm, addr, next);
+		mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm,
+					addr, next);
 		mmu_notifier_invalidate_range_start(&range);
 		flush_cache_range(vma, addr, next);
 		ret = detach_pmd(b, vma, addr, next);
@@ -804,7 +813,9 @@ long page_flip_detach(unsigned long addr, unsigned long end,
 	unsigned int tries = 0;
 	long ret;
 
-	batch->nr = batch->pages = batch->holes = 0;
+	batch->nr = 0;
+	batch->pages = 0;
+	batch->holes = 0;
 	batch->reason = PAGE_FLIP_MOVES;
 	batch->limited = false;
 	batch->span = 0;
@@ -965,8 +976,8 @@ static void dest_zap(struct vm_area_struct *vma, unsigned long addr,
  * Empty the destination, or, unless it has to be @whole, its first part that
  * may be emptied: bytes, 0 if there are none, or an error.
  */
-static long dest_clear(struct attach *a, unsigned long start,
-		       unsigned long end, bool whole, bool tables)
+static long dest_clear(struct attach *a, unsigned long start, unsigned long end,
+		       bool whole, bool tables)
 {
 	unsigned long addr = start;
 	bool used = false;
@@ -1041,6 +1052,8 @@ static void attach_set_ptes(struct attach *a, struct folio **folios,
 			    unsigned int nr, pte_t *ptep, unsigned long addr)
 {
 	struct vm_area_struct *vma = a->vma;
+	unsigned long pfn = folio_pfn(folios[0]);
+	pte_t pte = attach_mk_pte(folios[0], 0, vma);
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
@@ -1049,7 +1062,7 @@ static void attach_set_ptes(struct attach *a, struct folio **folios,
 		folio->private = NULL;
 		folio_ref_unfreeze(folio, 1);
 		set_pte_at(vma->vm_mm, addr + i * PAGE_SIZE, ptep + i,
-			   attach_mk_pte(folio, 0, vma));
+			   pte_advance_pfn(pte, folio_pfn(folio) - pfn));
 	}
 	update_mmu_cache_range(NULL, vma, addr, ptep, nr);
 }
@@ -1221,9 +1234,8 @@ static int attach_pmd_locked(struct attach *a, struct folio *folio, pmd_t *pmd,
 	folio->private = NULL;
 	folio_ref_unfreeze(folio, 1);
 
-	entry = maybe_pmd_mkwrite(pmd_mkdirty(folio_mk_pmd(folio,
-							   vma->vm_page_prot)),
-				  vma);
+	entry = folio_mk_pmd(folio, vma->vm_page_prot);
+	entry = maybe_pmd_mkwrite(pmd_mkdirty(entry), vma);
 	if (pgtable_supports_soft_dirty())
 		entry = pmd_mksoft_dirty(entry);
 	pgtable_trans_huge_deposit(mm, pmd, table);
@@ -1234,8 +1246,7 @@ static int attach_pmd_locked(struct attach *a, struct folio *folio, pmd_t *pmd,
 	return 0;
 }
 
-static int attach_pmd(struct attach *a, struct folio *folio,
-		      unsigned long addr)
+static int attach_pmd(struct attach *a, struct folio *folio, unsigned long addr)
 {
 	struct mm_struct *mm = a->vma->vm_mm;
 	pmd_t *pmd = flip_alloc_pmd(mm, addr);
@@ -1264,8 +1275,7 @@ static bool attach_suits_pmd(struct attach *a, struct folio *folio,
 	return false;
 }
 
-static int attach_pmd(struct attach *a, struct folio *folio,
-		      unsigned long addr)
+static int attach_pmd(struct attach *a, struct folio *folio, unsigned long addr)
 {
 	return -EAGAIN;
 }
@@ -1355,7 +1365,7 @@ static int attach_charge(struct attach *a, struct folio **folios,
 {
 	return mem_cgroup_adopt_prepare(&a->adoption, a->vma->vm_mm, folios, nr,
 					GFP_KERNEL | __GFP_RETRY_MAYFAIL |
-					__GFP_NOWARN);
+						__GFP_NOWARN);
 }
 
 /*
@@ -1377,8 +1387,8 @@ static long attach_charged(struct attach *a, struct folio **folios,
 			ret = attach_small(a, folios, nr, addr);
 		if (ret != -EAGAIN)
 			return ret;
-		ret = dest_clear(a, addr, end, large, large &&
-				 attach_suits_pmd(a, folios[0], addr));
+		ret = dest_clear(a, addr, end, large,
+				 large && attach_suits_pmd(a, folios[0], addr));
 		if (!ret)
 			return flip_stop(a->b, PAGE_FLIP_DESTBUSY,
 					 large ? end - addr : PAGE_SIZE);
@@ -1479,7 +1489,8 @@ long page_flip_attach(unsigned long addr, unsigned long end,
 	unsigned int tries = 0;
 	long ret;
 
-	batch->pages = batch->holes = 0;
+	batch->pages = 0;
+	batch->holes = 0;
 	batch->reason = PAGE_FLIP_MOVES;
 	batch->span = 0;
 	do {

@@ -74,25 +74,23 @@ enum page_flip_reason {
  * What travels: a folio, or a hole of so many pages, which is an odd number
  * where a pointer would be.
  */
-typedef struct folio *flip_item_t;
-
-static inline flip_item_t flip_hole(unsigned long nr_pages)
+static inline struct folio *flip_hole(unsigned long nr_pages)
 {
-	return (flip_item_t)(nr_pages << 1 | 1);
+	return (struct folio *)(nr_pages << 1 | 1);
 }
 
-static inline bool flip_is_hole(flip_item_t item)
+static inline bool flip_is_hole(struct folio *item)
 {
 	return (unsigned long)item & 1;
 }
 
-static inline unsigned long flip_hole_pages(flip_item_t item)
+static inline unsigned long flip_hole_pages(struct folio *item)
 {
 	return (unsigned long)item >> 1;
 }
 
 /* The most that one batch carries: one slot of the default largest pipe each. */
-#define FLIP_BATCH	256
+#define FLIP_BATCH 256
 
 /**
  * struct flip_batch - what one call detaches or attaches
@@ -118,7 +116,7 @@ struct flip_batch {
 	unsigned long span;
 	bool limited;
 	bool drained;
-	flip_item_t item[FLIP_BATCH];
+	struct folio *item[FLIP_BATCH];
 };
 
 #ifdef CONFIG_PAGE_FLIP

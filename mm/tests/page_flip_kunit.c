@@ -352,7 +352,7 @@ static unsigned long rmap_address(struct page *page, unsigned long addr)
 
 /* ----------------------------------------------------------------- flipping */
 
-static unsigned long item_pages(flip_item_t item)
+static unsigned long item_pages(struct folio *item)
 {
 	return flip_is_hole(item) ? flip_hole_pages(item) :
 				    folio_nr_pages(item);
@@ -584,7 +584,7 @@ static void flip_items(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		flip_item_t hole = flip_hole(sizes[i]);
+		struct folio *hole = flip_hole(sizes[i]);
 
 		KUNIT_EXPECT_TRUE(test, flip_is_hole(hole));
 		KUNIT_EXPECT_EQ(test, flip_hole_pages(hole), sizes[i]);

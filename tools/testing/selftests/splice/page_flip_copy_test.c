@@ -183,6 +183,7 @@ static int merge(void *mem, size_t len)
 	char *twin = map_filled(len, MEM_4K, SEED);
 	int tries;
 
+	errno = EPERM;
 	if (geteuid() || sysctl_keep(run, ARRAY_SIZE(run)))
 		return -1;
 	if (madvise(mem, len, MADV_MERGEABLE) ||
@@ -280,6 +281,7 @@ static int add_hugepages(long nr)
 {
 	long want;
 
+	errno = EPERM;
 	if (geteuid() || sysctl_keep(&nr_hugepages, 1))
 		return -1;
 	want = sysctl_get(nr_hugepages) + nr;
@@ -889,6 +891,7 @@ static int movable_block(void)
 	char state[64];
 	int nr;
 
+	errno = EPERM;
 	if (geteuid())
 		return -1;
 	for (nr = 511; nr >= 0; nr--) {
@@ -975,6 +978,7 @@ static int slow_swap(void)
 	const char *const none[][2] = { { NULL } };
 	int dir, fd, err;
 
+	errno = EPERM;
 	if (geteuid())
 		return -1;
 	dir = private_mount("configfs", none);
