@@ -12,7 +12,7 @@ S := scripts
 flags = $(if $(UNPATCHED),-u)
 
 help:
-	@echo 'make run      build, boot, move a real file by each system call [FILE=]'
+	@echo 'make run      build, boot, flip pages, hand 1 GiB over, move a file by each call [FILE=]'
 	@echo 'make check    everything: round trip, lint, kernels, tests'
 	@echo 'make deps     install the Debian packages that are missing'
 	@echo 'make tree     base + queue -> build/linux, a git tree'
