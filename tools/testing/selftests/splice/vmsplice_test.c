@@ -4,8 +4,9 @@
  * directions of vmsplice() in fs/splice.c (iter_to_pipe(), vmsplice_to_user())
  * and what a buffer of user memory goes through in fs/pipe.c.
  *
- * Left open, because it is going to change: O_NONBLOCK of the pipe, what
- * SPLICE_F_GIFT | SPLICE_F_MOVE leaves in the memory, flag bit 4.
+ * Left open: O_NONBLOCK of the pipe, because it is going to change; what a
+ * kernel that gives and takes pages does with SPLICE_F_MOVE and flag bit 4,
+ * because page_flip_test.c has it.
  *
  * errno	test, or why there is none
  * EAGAIN	eagain_full, eagain_empty
