@@ -372,34 +372,21 @@ static void count_in_flight(struct folio **folios, unsigned int nr)
 	mod_node_page_state(pgdat, NR_FLIP_PAGES, pages);
 }
 
-/* Runs of folios between the holes of a batch. */
+/* Runs of folios between the holes of a batch; @small: and the large ones. */
 static unsigned int folio_run(struct flip_batch *b, unsigned int *first,
-			      unsigned int end)
+			      bool small)
 {
-	unsigned int i = *first;
+	unsigned int i, nr = 0;
 
-	while (i < end && flip_is_hole(b->item[i]))
-		i++;
-	*first = i;
-	while (i < end && !flip_is_hole(b->item[i]))
-		i++;
-	return i - *first;
-}
-
-/* The same, small folios only. */
-static unsigned int small_run(struct flip_batch *b, unsigned int *first,
-			      unsigned int end)
-{
-	unsigned int i = *first;
-
-	while (i < end &&
-	       (flip_is_hole(b->item[i]) || folio_test_large(b->item[i])))
-		i++;
-	*first = i;
-	while (i < end && !flip_is_hole(b->item[i]) &&
-	       !folio_test_large(b->item[i]))
-		i++;
-	return i - *first;
+	for (i = *first; i < b->nr; i++) {
+		if (!flip_is_hole(b->item[i]) &&
+		    !(small && folio_test_large(b->item[i])))
+			nr++;
+		else if (nr)
+			break;
+	}
+	*first = i - nr;
+	return nr;
 }
 
 static bool detach_room(struct flip_batch *b, unsigned int nr_pages)
@@ -519,7 +506,8 @@ static long detach_small(struct flip_batch *b, struct vm_area_struct *vma,
 	return 1;
 }
 
-static long detach_nonpresent(pte_t pte)
+/* What faulting the page in, or writing over it, would not mend. */
+static int nonpresent_error(pte_t pte)
 {
 	softleaf_t entry = softleaf_from_pte(pte);
 
@@ -527,7 +515,7 @@ static long detach_nonpresent(pte_t pte)
 		return -EHWPOISON;
 	if (softleaf_is_guard_marker(entry))
 		return -EFAULT;
-	return -EAGAIN;
+	return 0;
 }
 
 /*
@@ -545,7 +533,7 @@ static long detach_pte(struct flip_batch *b, struct vm_area_struct *vma,
 	if (pte_none(pte) || (pte_present(pte) && is_zero_pfn(pte_pfn(pte))))
 		return detach_hole(b, 1);
 	if (!pte_present(pte))
-		return detach_nonpresent(pte);
+		return nonpresent_error(pte) ?: -EAGAIN;
 	/* All that vm_normal_page() would ask in such a vma. */
 	if (unlikely(pte_special(pte)))
 		return flip_stop(b, PAGE_FLIP_PFN, PAGE_SIZE);
@@ -575,7 +563,7 @@ static void detach_unmap(struct flip_batch *b, struct vm_area_struct *vma,
 	if (b->pages == pages)
 		return;
 	flush_tlb_range(vma, start, end);
-	for (; (nr = small_run(b, &first, b->nr)); first += nr)
+	for (; (nr = folio_run(b, &first, true)); first += nr)
 		folios_forget_anon_rmap(b->item + first, nr);
 	add_mm_counter(vma->vm_mm, MM_ANONPAGES, (long)pages - b->pages);
 }
@@ -769,7 +757,7 @@ static void detach_finish(struct flip_batch *b)
 {
 	unsigned int first = 0, i, nr;
 
-	for (; (nr = folio_run(b, &first, b->nr)); first += nr) {
+	for (; (nr = folio_run(b, &first, false)); first += nr) {
 		lru_del_frozen_folios(b->item + first, nr);
 		count_in_flight(b->item + first, nr);
 		for (i = first; i < first + nr; i++) {
@@ -885,18 +873,11 @@ static bool dest_busy(struct flip_batch *b, struct folio *folio)
 static int dest_pte_ok(struct attach *a, unsigned long addr, pte_t pte)
 {
 	struct folio *folio;
-	softleaf_t entry;
 
-	if (pte_present(pte)) {
-		folio = vm_normal_folio(a->vma, addr, pte);
-		return !folio || !dest_busy(a->b, folio);
-	}
-	entry = softleaf_from_pte(pte);
-	if (softleaf_is_guard_marker(entry))
-		return -EFAULT;
-	if (softleaf_is_hwpoison(entry) || softleaf_is_poison_marker(entry))
-		return -EHWPOISON;
-	return 1;
+	if (!pte_present(pte))
+		return nonpresent_error(pte) ?: 1;
+	folio = vm_normal_folio(a->vma, addr, pte);
+	return !folio || !dest_busy(a->b, folio);
 }
 
 /*
@@ -1067,8 +1048,8 @@ static void attach_set_ptes(struct attach *a, struct folio **folios,
 	update_mmu_cache_range(NULL, vma, addr, ptep, nr);
 }
 
-/* As many of the folios as have an empty place to go to. */
-static unsigned int attach_fit(pte_t *ptep, unsigned int max)
+/* How many entries are empty, from the first on. */
+static unsigned int nr_empty(pte_t *ptep, unsigned int max)
 {
 	unsigned int nr = 0;
 
@@ -1094,7 +1075,7 @@ static long attach_small(struct attach *a, struct folio **folios,
 		return -EAGAIN;
 	if (unlikely(check_stable_address_space(mm)))
 		err = -EFAULT;
-	nr = err ? 0 : attach_fit(ptep, nr);
+	nr = err ? 0 : nr_empty(ptep, nr);
 	if (nr) {
 		attach_folios(a, folios, nr, addr, false);
 		attach_set_ptes(a, folios, nr, ptep, addr);
@@ -1138,14 +1119,8 @@ static void parts_unlock(spinlock_t *a, spinlock_t *b)
 
 static bool part_empty(const struct attach_part *part)
 {
-	unsigned int i;
-
-	if (!pmd_same(part->pmdval, pmdp_get_lockless(part->pmd)))
-		return false;
-	for (i = 0; i < part->nr; i++)
-		if (!pte_none(ptep_get(part->ptep + i)))
-			return false;
-	return true;
+	return pmd_same(part->pmdval, pmdp_get_lockless(part->pmd)) &&
+	       nr_empty(part->ptep, part->nr) == part->nr;
 }
 
 static void part_set(struct attach *a, struct folio *folio, unsigned int first,
