@@ -22,7 +22,7 @@ help:
 	@echo 'make shell    an interactive guest'
 	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
-	@echo 'make mbox     the queue as mails [SIGNOFF="Name <mail>"] [TRAILER=]'
+	@echo 'make mbox     the topics as mails [SIGNOFF="Name <mail>"] [TRAILER=] [TOPIC=]'
 
 deps:
 	@$(S)/deps
@@ -67,7 +67,7 @@ check: deps
 	@$(S)/check
 
 mbox: tree
-	@$(S)/mbox "$$SIGNOFF" $${TRAILER:+"$$TRAILER"}
+	@$(S)/mbox $${TOPIC:+-t "$$TOPIC"} "$$SIGNOFF" $${TRAILER:+"$$TRAILER"}
 
 clean:
 	rm -rf build/out-* build/result-* build/unpatched

@@ -122,7 +122,10 @@ class Git:
 # Runs
 
 def main(tool, usage, function, flags=()):
-    """Run FUNCTION(flags given); errors are one line and status 1."""
+    """Run FUNCTION(flags given); errors are one line and status 1.
+
+    Without flags, None, it is FUNCTION(all words).
+    """
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -134,9 +137,9 @@ def main(tool, usage, function, flags=()):
             print(usage.strip())
             return
         for word in given:
-            if word not in flags:
+            if flags is not None and word not in flags:
                 raise Stop(f"unknown argument {word}; see scripts/{tool} --help")
-        function(set(given))
+        function(given if flags is None else set(given))
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
@@ -470,7 +473,7 @@ def parse_notes(where, notes):
         key, colon, path = line.partition(": ")
         if key != "New-file" or not colon:
             raise Stop(f"{where} has below --- the line '{line[:40]}'; only "
-                       "New-file: can stand there, notes go to cover.txt")
+                       "New-file: can stand there, notes go to a cover letter")
         new.append(path)
     return new
 
@@ -493,24 +496,48 @@ def bad_path(path):
 
 # The queue in the repository
 
-def read_series():
-    """Patch file names in order."""
+MARK = re.compile(r"#\s*topic:\s*(.*?)\s*")
+
+
+def read_topics():
+    """{topic: patch file names} of patches/series, both in order.
+
+    A comment '# topic: NAME' begins a topic. Without any, all is topic ''.
+    """
     try:
         text = (PATCHES / "series").read_text()
     except FileNotFoundError:
         raise Stop("patches/series is missing; restore it, or make an empty one")
-    names = []
+    topics, topic, seen = {}, "", set()
     for line in text.splitlines():
+        mark = MARK.fullmatch(line)
+        if mark:
+            topic = mark[1]
+            if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", topic):
+                raise Stop(f"patches/series: topic '{topic}' is no name; write "
+                           "words-like-this")
+            if topic in topics:
+                raise Stop(f"patches/series begins topic '{topic}' twice; drop one")
+            topics[topic] = []
         name = line.split("#")[0].strip()
         if not name:
             continue
         if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*\.patch", name):
             raise Stop(f"patches/series: '{name}' is no name of a patch file; "
                        "write <slug>.patch")
-        if name in names:
+        if name in seen:
             raise Stop(f"patches/series lists {name} twice; drop one")
-        names.append(name)
-    return names
+        seen.add(name)
+        topics.setdefault(topic, []).append(name)
+    if "" in topics and len(topics) > 1:
+        raise Stop(f"patches/series: {topics[''][0]} stands above the first topic; "
+                   "put a line '# topic: NAME' above it")
+    return topics
+
+
+def read_series():
+    """Patch file names in order."""
+    return [name for names in read_topics().values() for name in names]
 
 
 def read_queue():
