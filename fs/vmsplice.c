@@ -222,52 +222,58 @@ static void unreserve_pages(unsigned int pages)
 }
 
 /* The caller has got the reference to the user that the buffer holds. */
-static void add_folio(struct pipe_inode_info *pipe, struct folio *folio,
-		      unsigned int len)
+static void set_folio(struct pipe_buffer *buf, struct folio *folio,
+		      unsigned int len, struct user_struct *user)
 {
-	struct pipe_buffer *buf = pipe_head_buf(pipe);
-
 	buf->page = folio_page(folio, 0);
 	buf->offset = 0;
 	buf->len = len;
 	buf->ops = &given_buf_ops;
 	buf->flags = 0;
-	buf->private = (unsigned long)current_user();
-	pipe->head++;
+	buf->private = (unsigned long)user;
 }
 
-static void add_hole(struct pipe_inode_info *pipe, unsigned long nr_pages,
-		     unsigned long limited)
+static void set_hole(struct pipe_buffer *buf, unsigned long nr_pages,
+		     unsigned long private)
 {
-	struct pipe_buffer *buf = pipe_head_buf(pipe);
-
 	buf->page = NULL;
 	buf->offset = 0;
 	buf->len = nr_pages * PAGE_SIZE;
 	buf->ops = &hole_buf_ops;
 	buf->flags = 0;
-	buf->private = (unsigned long)current_user() | limited;
-	pipe->head++;
+	buf->private = private;
+}
+
+static unsigned long hole_private(struct user_struct *user)
+{
+	if (has_capability_noaudit(current, CAP_SYS_RESOURCE) ||
+	    has_capability_noaudit(current, CAP_SYS_ADMIN))
+		return (unsigned long)user;
+	return (unsigned long)user | HOLE_LIMITED;
 }
 
 static void give_batch(struct flip_call *call)
 {
+	struct pipe_inode_info *pipe = call->pipe;
+	struct pipe_buffer *const bufs = pipe->bufs;
+	const unsigned int mask = pipe->ring_size - 1;
+	struct user_struct *user = current_user();
 	struct flip_batch *b = call->batch;
-	unsigned long limited = 0;
-	unsigned int i;
+	unsigned int i, head = pipe->head, nr = b->nr;
+	unsigned long private = b->holes ? hole_private(user) : 0;
 
-	if (b->holes && !has_capability_noaudit(current, CAP_SYS_RESOURCE) &&
-	    !has_capability_noaudit(current, CAP_SYS_ADMIN))
-		limited = HOLE_LIMITED;
-	for (i = 0; i < b->nr; i++) {
+	for (i = 0; i < nr; i++, head++) {
 		struct folio *item = b->item[i];
 
 		if (flip_is_hole(item))
-			add_hole(call->pipe, flip_hole_pages(item), limited);
+			set_hole(&bufs[head & mask], flip_hole_pages(item),
+				 private);
 		else
-			add_folio(call->pipe, item, folio_size(item));
+			set_folio(&bufs[head & mask], item, folio_size(item),
+				  user);
 	}
-	refcount_add(b->nr, &current_user()->__count);
+	pipe->head = head;
+	refcount_add(nr, &user->__count);
 	call->moved += (size_t)b->pages * PAGE_SIZE;
 	call->holes += (size_t)b->holes * PAGE_SIZE;
 }
@@ -312,8 +318,8 @@ static long give_copy(struct flip_call *call, size_t len)
 	}
 	folio_mark_uptodate(folio);
 	flush_dcache_folio(folio);
-	get_uid(current_user());
-	add_folio(call->pipe, folio, n);
+	set_folio(pipe_head_buf(call->pipe), folio, n, get_uid(current_user()));
+	call->pipe->head++;
 	return n;
 }
 
@@ -530,56 +536,77 @@ static int wait_for_data(struct flip_call *call, bool wait)
 	}
 }
 
-/*
- * What @buf can be taken as, if there is room for @room bytes: its bytes; 0
- * with the reason why not.
- */
-static size_t takeable(const struct pipe_buffer *buf, size_t room,
-		       struct folio **item, enum page_flip_reason *reason)
+/* A folio that is whole, in one buffer, and no more than @room bytes; or %NULL. */
+static struct folio *takeable_folio(const struct pipe_buffer *buf, size_t room)
 {
-	size_t len;
+	struct folio *folio;
 
-	if (buf->ops == &hole_buf_ops) {
-		len = round_down(min_t(size_t, buf->len, room), PAGE_SIZE);
-		*item = flip_hole(len >> PAGE_SHIFT);
-		*reason = PAGE_FLIP_UNALIGNED;
-		return len;
+	if (buf->ops != &given_buf_ops || buf->offset || buf->len > room)
+		return NULL;
+	folio = page_folio(buf->page);
+	return buf->len == folio_size(folio) ? folio : NULL;
+}
+
+/*
+ * The holes from *@slot on, as one of at most @room bytes: whole pages.  Nothing
+ * can follow a hole of which a part of a page is left: *@slot is the head then.
+ */
+static size_t takeable_holes(const struct pipe_inode_info *pipe,
+			     unsigned int *slot, size_t room)
+{
+	const unsigned int head = pipe->head, mask = pipe->ring_size - 1;
+	const struct pipe_buffer *const bufs = pipe->bufs;
+	unsigned int at = *slot;
+	size_t len = 0;
+
+	while (len < room && !pipe_empty(head, at) &&
+	       bufs[at & mask].ops == &hole_buf_ops && !offset_in_page(len)) {
+		len += bufs[at & mask].len;
+		at++;
 	}
-	*reason = PAGE_FLIP_FOREIGN;
-	if (buf->ops != &given_buf_ops)
-		return 0;
-	*item = page_folio(buf->page);
-	*reason = PAGE_FLIP_SHORT;
-	len = folio_size(*item);
-	return !buf->offset && buf->len == len && len <= room ? len : 0;
+	*slot = offset_in_page(len) ? head : at;
+	return round_down(min(len, room), PAGE_SIZE);
+}
+
+static enum page_flip_reason untakeable(const struct pipe_buffer *buf)
+{
+	if (buf->ops == &given_buf_ops)
+		return PAGE_FLIP_SHORT;
+	return buf->ops == &hole_buf_ops ? PAGE_FLIP_UNALIGNED :
+					   PAGE_FLIP_FOREIGN;
 }
 
 /* Bytes that are in the batch; 0 with the reason why not even one buffer is. */
 static size_t take_gather(struct flip_call *call, size_t room)
 {
-	struct pipe_inode_info *pipe = call->pipe;
+	const struct pipe_inode_info *pipe = call->pipe;
+	const struct pipe_buffer *const bufs = pipe->bufs;
+	const unsigned int head = pipe->head, mask = pipe->ring_size - 1;
+	unsigned int nr = 0, slot = pipe->tail;
 	struct flip_batch *b = call->batch;
-	unsigned int slot = pipe->tail;
-	enum page_flip_reason reason;
 	size_t total = 0, len;
 
-	b->nr = 0;
-	b->reason = PAGE_FLIP_MOVES;
-	for (; !pipe_empty(pipe->head, slot) && b->nr < FLIP_BATCH; slot++) {
-		len = takeable(pipe_buf(pipe, slot), room - total,
-			       &b->item[b->nr], &reason);
-		if (!len) {
-			if (!total) {
-				b->reason = reason;
-				b->span = pipe_buf(pipe, slot)->len;
-			}
-			break;
+	while (!pipe_empty(head, slot) && nr < FLIP_BATCH) {
+		struct folio *item;
+
+		item = takeable_folio(&bufs[slot & mask], room - total);
+		if (item) {
+			len = folio_size(item);
+			slot++;
+		} else {
+			len = takeable_holes(pipe, &slot, room - total);
+			if (!len)
+				break;
+			item = flip_hole(len >> PAGE_SHIFT);
 		}
-		b->nr++;
+		b->item[nr++] = item;
 		total += len;
-		/* The last part of a hole may be less than a page. */
-		if (len < pipe_buf(pipe, slot)->len)
-			break;
+	}
+	b->nr = nr;
+	b->reason = PAGE_FLIP_MOVES;
+	if (!nr) {
+		b->reason = untakeable(pipe_buf(pipe, pipe->tail));
+		b->span = pipe_buf(pipe, pipe->tail)->len;
 	}
 	return total;
 }
@@ -600,34 +627,35 @@ static void uncharge_user(struct user_struct *user, unsigned int bufs,
 static void take_batch(struct flip_call *call, size_t len)
 {
 	struct pipe_inode_info *pipe = call->pipe;
+	struct pipe_buffer *const bufs = pipe->bufs;
+	const unsigned int mask = pipe->ring_size - 1;
+	unsigned int nr = 0, pages = 0, slot;
 	struct user_struct *user = NULL;
-	unsigned int bufs = 0, pages = 0;
 
-	while (len) {
-		struct pipe_buffer *buf = pipe_buf(pipe, pipe->tail);
-		unsigned int n = min_t(size_t, len, buf->len);
-		bool hole = pipe_buf_is_hole(buf);
+	for (slot = pipe->tail; len; slot++) {
+		struct pipe_buffer *buf = &bufs[slot & mask];
 
-		/* Folios go whole. */
-		WARN_ON_ONCE(!hole && n != buf->len);
-		len -= n;
-		buf->len -= n;
-		buf->offset += n;
-		if (buf->len)
+		if (len < buf->len) {
+			/* Folios go whole. */
+			WARN_ON_ONCE(!pipe_buf_is_hole(buf));
+			buf->len -= len;
+			buf->offset += len;
 			break;
+		}
 		if (buf_user(buf) != user) {
-			uncharge_user(user, bufs, pages);
+			uncharge_user(user, nr, pages);
 			user = buf_user(buf);
-			bufs = 0;
+			nr = 0;
 			pages = 0;
 		}
-		bufs++;
-		if (!hole)
-			pages += n >> PAGE_SHIFT;
+		nr++;
+		if (!pipe_buf_is_hole(buf))
+			pages += buf->len >> PAGE_SHIFT;
+		len -= buf->len;
 		buf->ops = NULL;
-		pipe->tail++;
 	}
-	uncharge_user(user, bufs, pages);
+	pipe->tail = slot;
+	uncharge_user(user, nr, pages);
 	call->moved += (size_t)call->batch->pages * PAGE_SIZE;
 	call->holes += (size_t)call->batch->holes * PAGE_SIZE;
 }

@@ -59,6 +59,9 @@
 /* How often page tables that change under us are looked at again. */
 #define FLIP_RETRIES 4
 
+/* PMDs that are attached at once; their memory is charged twice for a moment. */
+#define ATTACH_PMDS 8
+
 #define FLIP_PMD_PAGES (1UL << (PMD_SHIFT - PAGE_SHIFT))
 
 static_assert(NR_PAGE_FLIP_REASONS - 1 == FLIP_COPIED_RACE - FLIP_COPIED);
@@ -207,14 +210,6 @@ static struct vm_area_struct *flip_lock_vma(struct mm_struct *mm,
  */
 static enum page_flip_reason folio_obstacle(struct folio *folio)
 {
-	const unsigned long mask = BIT(PG_swapbacked) | BIT(PG_mlocked) |
-				   BIT(PG_writeback);
-
-	/* Nearly all are like this: one look at the flags is enough. */
-	if (likely((folio->flags.f & mask) == BIT(PG_swapbacked) &&
-		   folio_zonenum(folio) < ZONE_MOVABLE) &&
-	    !IS_ENABLED(CONFIG_CMA))
-		return PAGE_FLIP_MOVES;
 	if (folio_is_zone_device(folio))
 		return PAGE_FLIP_PFN;
 	if (!folio_test_swapbacked(folio))
@@ -354,39 +349,17 @@ bool page_flip_poisoned(struct folio *folio)
 	return false;
 }
 
-/* Once for each run of folios of one node. */
-static void count_in_flight(struct folio **folios, unsigned int nr)
+/*
+ * Whether frozen folios are treated as one: of one order, mapped in one way and
+ * counted in the same place of every statistic.
+ */
+static bool flip_alike(const struct folio *a, const struct folio *b)
 {
-	struct pglist_data *pgdat = folio_pgdat(folios[0]);
-	unsigned int i;
-	long pages = 0;
-
-	for (i = 0; i < nr; i++) {
-		if (folio_pgdat(folios[i]) != pgdat) {
-			mod_node_page_state(pgdat, NR_FLIP_PAGES, pages);
-			pgdat = folio_pgdat(folios[i]);
-			pages = 0;
-		}
-		pages += folio_nr_pages(folios[i]);
-	}
-	mod_node_page_state(pgdat, NR_FLIP_PAGES, pages);
-}
-
-/* Runs of folios between the holes of a batch; @small: and the large ones. */
-static unsigned int folio_run(struct flip_batch *b, unsigned int *first,
-			      bool small)
-{
-	unsigned int i, nr = 0;
-
-	for (i = *first; i < b->nr; i++) {
-		if (!flip_is_hole(b->item[i]) &&
-		    !(small && folio_test_large(b->item[i])))
-			nr++;
-		else if (nr)
-			break;
-	}
-	*first = i - nr;
-	return nr;
+	if (!folios_counted_alike(a, b))
+		return false;
+	return !folio_test_large(a) ||
+	       (folio_order(a) == folio_order(b) &&
+		folio_entire_mapcount(a) == folio_entire_mapcount(b));
 }
 
 static bool detach_room(struct flip_batch *b, unsigned int nr_pages)
@@ -404,23 +377,12 @@ static unsigned int detach_hole(struct flip_batch *b, unsigned int nr_pages)
 	return nr_pages;
 }
 
-/* What was mapped by @nr entries, now cleared, is ours and nobody else's. */
-static void detach_large_folio(struct folio *folio, struct vm_area_struct *vma,
-			       unsigned int nr)
+static void detach_folio(struct flip_batch *b, struct folio *folio,
+			 unsigned int nr_pages)
 {
-	if (nr == 1) {
-		ClearPageAnonExclusive(&folio->page);
-		folio_remove_rmap_pmd(folio, &folio->page, vma);
-	} else {
-		unsigned int i;
-
-		/* All of them: a PMD that maps it next looks at the first. */
-		for (i = 0; i < nr; i++)
-			ClearPageAnonExclusive(folio_page(folio, i));
-		folio_remove_rmap_ptes(folio, &folio->page, nr, vma);
-	}
-	folio_unqueue_deferred_split(folio);
-	folio_forget_anon(folio);
+	b->item[b->nr++] = folio;
+	b->folio[b->nr_folios++] = folio;
+	b->pages += nr_pages;
 }
 
 /*
@@ -435,21 +397,41 @@ static enum page_flip_reason large_obstacle(struct folio *folio, pte_t *ptep,
 	if (pte_pfn(pte) != folio_pfn(folio) || nr > max ||
 	    !flip_large_folios())
 		return PAGE_FLIP_PARTIAL;
-	if (folio_pte_batch(folio, ptep, pte, nr) != nr)
-		return PAGE_FLIP_PARTIAL;
-	for (i = 0; i < nr; i++)
-		if (!PageAnonExclusive(folio_page(folio, i)))
+	for (i = 0; i < nr; i++) {
+		pte = ptep_get(ptep + i);
+		if (!pte_present(pte) || pte_pfn(pte) != folio_pfn(folio) + i)
+			return PAGE_FLIP_PARTIAL;
+		/* PageAnonExclusive(), which has a look for hugetlb first. */
+		if (!test_bit(PG_anon_exclusive,
+			      &folio_page(folio, i)->flags.f))
 			return PAGE_FLIP_FORKED;
+	}
 	if (folio_mapcount(folio) != nr)
 		return PAGE_FLIP_FORKED;
 	return folio_obstacle(folio);
+}
+
+static void large_restore(struct vm_area_struct *vma, unsigned long addr,
+			  pte_t *ptep, pte_t pte, unsigned int nr)
+{
+	/*
+	 * Which of them were writable or soft-dirty is forgotten, and no TLB
+	 * may know better.
+	 */
+	lazy_mmu_mode_pause();
+	flush_tlb_range(vma, addr, addr + nr * PAGE_SIZE);
+	lazy_mmu_mode_resume();
+	pte = pte_mkyoung(pte_mkdirty(pte));
+	if (pgtable_supports_soft_dirty())
+		pte = pte_mksoft_dirty(pte);
+	set_ptes(vma->vm_mm, addr, ptep, pte_wrprotect(pte), nr);
 }
 
 static long detach_large(struct flip_batch *b, struct vm_area_struct *vma,
 			 struct folio *folio, pte_t *ptep, pte_t pte,
 			 unsigned long addr, unsigned long end)
 {
-	unsigned int nr = folio_nr_pages(folio);
+	unsigned int i, nr = folio_nr_pages(folio);
 	enum page_flip_reason reason;
 
 	reason = large_obstacle(folio, ptep, pte, (end - addr) >> PAGE_SHIFT);
@@ -463,47 +445,68 @@ static long detach_large(struct flip_batch *b, struct vm_area_struct *vma,
 	if (!detach_room(b, nr))
 		return 0;
 
-	pte = get_and_clear_ptes(vma->vm_mm, addr, ptep, nr);
+	for (i = 0; i < nr; i++)
+		ptep_get_and_clear(vma->vm_mm, addr + i * PAGE_SIZE, ptep + i);
 	if (!folio_ref_freeze(folio, nr)) {
-		/*
-		 * Which of them were writable or soft-dirty is forgotten, and
-		 * no TLB may know better.
-		 */
-		lazy_mmu_mode_pause();
-		flush_tlb_range(vma, addr, addr + nr * PAGE_SIZE);
-		lazy_mmu_mode_resume();
-		if (pgtable_supports_soft_dirty())
-			pte = pte_mksoft_dirty(pte);
-		set_ptes(vma->vm_mm, addr, ptep, pte_wrprotect(pte), nr);
+		large_restore(vma, addr, ptep, pte, nr);
 		return flip_stop(b, reference_reason(folio), nr * PAGE_SIZE);
 	}
-	detach_large_folio(folio, vma, nr);
-	b->item[b->nr++] = folio;
-	b->pages += nr;
+	detach_folio(b, folio, nr);
 	return nr;
+}
+
+/* A small folio that has one reference at the moment. */
+static __always_inline long detach_sole(struct flip_batch *b,
+					struct vm_area_struct *vma,
+					struct folio *folio, pte_t *ptep,
+					unsigned long addr)
+{
+	pte_t pte;
+
+	if (!detach_room(b, 1))
+		return 0;
+	pte = ptep_get_and_clear(vma->vm_mm, addr, ptep);
+	if (!folio_ref_freeze(folio, 1)) {
+		set_pte_at(vma->vm_mm, addr, ptep, pte);
+		return flip_stop(b, reference_reason(folio), PAGE_SIZE);
+	}
+	detach_folio(b, folio, 1);
+	return 1;
 }
 
 static long detach_small(struct flip_batch *b, struct vm_area_struct *vma,
 			 struct folio *folio, pte_t *ptep, unsigned long addr)
 {
 	enum page_flip_reason reason = folio_obstacle(folio);
-	pte_t pte;
 
 	if (!reason)
 		reason = folio_sole(b, folio, 1);
 	if (reason)
 		return flip_stop(b, reason, PAGE_SIZE);
-	if (!detach_room(b, 1))
-		return 0;
+	return detach_sole(b, vma, folio, ptep, addr);
+}
 
-	pte = ptep_get_and_clear(vma->vm_mm, addr, ptep);
-	if (!folio_ref_freeze(folio, 1)) {
-		set_pte_at(vma->vm_mm, addr, ptep, pte);
-		return flip_stop(b, reference_reason(folio), PAGE_SIZE);
-	}
-	b->item[b->nr++] = folio;
-	b->pages++;
-	return 1;
+/*
+ * Nearly all pages are that of a small anonymous folio that only we map and that
+ * nothing keeps here.  One look at the flags is enough to find it; or %NULL.
+ */
+static struct folio *plain_folio(struct page *page)
+{
+	const unsigned long good = BIT(PG_swapbacked) | BIT(PG_anon_exclusive);
+	const unsigned long bad = BIT(PG_head) | BIT(PG_swapcache) |
+				  BIT(PG_mlocked) | BIT(PG_writeback) |
+				  __PG_HWPOISON;
+	struct folio *folio = (struct folio *)page;
+
+	if (IS_ENABLED(CONFIG_CMA) || PageTail(page) ||
+	    (page->flags.f & (good | bad)) != good ||
+	    page_zonenum(page) >= ZONE_MOVABLE)
+		return NULL;
+	if (((unsigned long)folio->mapping & FOLIO_MAPPING_FLAGS) !=
+		    FOLIO_MAPPING_ANON ||
+	    folio_ref_count(folio) != 1)
+		return NULL;
+	return folio;
 }
 
 /* What faulting the page in, or writing over it, would not mend. */
@@ -518,19 +521,15 @@ static int nonpresent_error(pte_t pte)
 	return 0;
 }
 
-/*
- * Pages that left, from this entry on; 0 with a reason or for lack of room;
- * -EAGAIN: let the page fault in.
- */
-static long detach_pte(struct flip_batch *b, struct vm_area_struct *vma,
-		       pte_t *ptep, unsigned long addr, unsigned long end)
+static long detach_unusual(struct flip_batch *b, struct vm_area_struct *vma,
+			   pte_t *ptep, pte_t pte, unsigned long addr,
+			   unsigned long end)
 {
-	pte_t pte = ptep_get(ptep);
 	struct folio *folio;
 	struct page *page;
 
 	/* What a zero page shows stays where it is: it is nobody's. */
-	if (pte_none(pte) || (pte_present(pte) && is_zero_pfn(pte_pfn(pte))))
+	if (pte_present(pte) && is_zero_pfn(pte_pfn(pte)))
 		return detach_hole(b, 1);
 	if (!pte_present(pte))
 		return nonpresent_error(pte) ?: -EAGAIN;
@@ -553,26 +552,31 @@ static long detach_pte(struct flip_batch *b, struct vm_area_struct *vma,
 	return detach_small(b, vma, folio, ptep, addr);
 }
 
-/* Still under the page table lock: nothing maps these pages any more. */
-static void detach_unmap(struct flip_batch *b, struct vm_area_struct *vma,
-			 unsigned int first, unsigned int pages,
-			 unsigned long start, unsigned long end)
+/*
+ * Pages that left, from this entry on; 0 with a reason or for lack of room;
+ * -EAGAIN: let the page fault in.
+ */
+static long detach_pte(struct flip_batch *b, struct vm_area_struct *vma,
+		       pte_t *ptep, unsigned long addr, unsigned long end)
 {
-	unsigned int nr;
+	pte_t pte = ptep_get(ptep);
+	struct folio *folio;
 
-	if (b->pages == pages)
-		return;
-	flush_tlb_range(vma, start, end);
-	for (; (nr = folio_run(b, &first, true)); first += nr)
-		folios_forget_anon_rmap(b->item + first, nr);
-	add_mm_counter(vma->vm_mm, MM_ANONPAGES, (long)pages - b->pages);
+	if (pte_none(pte))
+		return detach_hole(b, 1);
+	if (likely(pte_present(pte) && !pte_special(pte))) {
+		folio = plain_folio(pte_page(pte));
+		if (likely(folio))
+			return detach_sole(b, vma, folio, ptep, addr);
+	}
+	return detach_unusual(b, vma, ptep, pte, addr, end);
 }
 
 static long detach_ptes(struct flip_batch *b, struct vm_area_struct *vma,
 			pmd_t *pmd, unsigned long start, unsigned long end)
 {
 	struct mm_struct *mm = vma->vm_mm;
-	unsigned int first = b->nr, pages = b->pages;
+	unsigned int pages = b->pages;
 	unsigned long addr = start;
 	spinlock_t *ptl;
 	pte_t *ptep;
@@ -596,7 +600,8 @@ static long detach_ptes(struct flip_batch *b, struct vm_area_struct *vma,
 		addr += n * PAGE_SIZE;
 	}
 	lazy_mmu_mode_disable();
-	detach_unmap(b, vma, first, pages, start, addr);
+	if (b->pages != pages)
+		flush_tlb_range(vma, start, addr);
 	pte_unmap_unlock(addr < end ? ptep : ptep - 1, ptl);
 	return addr > start ? addr - start : n;
 }
@@ -651,12 +656,9 @@ static long detach_huge_page(struct flip_batch *b, struct vm_area_struct *vma,
 		set_pmd_at(mm, addr, pmd, old);
 		return flip_stop(b, reference_reason(folio), PMD_SIZE);
 	}
-	detach_large_folio(folio, vma, 1);
 	pte_free(mm, pgtable_trans_huge_withdraw(mm, pmd));
 	mm_dec_nr_ptes(mm);
-	add_mm_counter(mm, MM_ANONPAGES, -HPAGE_PMD_NR);
-	b->item[b->nr++] = folio;
-	b->pages += HPAGE_PMD_NR;
+	detach_folio(b, folio, HPAGE_PMD_NR);
 	return PMD_SIZE;
 }
 
@@ -720,6 +722,51 @@ static long detach_pmd(struct flip_batch *b, struct vm_area_struct *vma,
 	return ret;
 }
 
+static void detach_run(struct folio **folios, unsigned int nr,
+		       struct vm_area_struct *vma)
+{
+	bool pmd = folio_test_large(folios[0]) &&
+		   folio_entire_mapcount(folios[0]);
+	unsigned int i;
+
+	folios_forget_anon_rmap(folios, nr, vma,
+				pmd ? PGTABLE_LEVEL_PMD : PGTABLE_LEVEL_PTE);
+	lru_del_frozen_folios(folios, nr);
+	mod_node_page_state(folio_pgdat(folios[0]), NR_FLIP_PAGES,
+			    nr * folio_nr_pages(folios[0]));
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = folios[i];
+
+		folio_unqueue_deferred_split(folio);
+		flush_dcache_folio(folio);
+		folio->private = (void *)1UL;
+		folio_ref_unfreeze(folio, 1);
+	}
+}
+
+/*
+ * The batch leaves the memory management: from here on it is in flight.  Nobody
+ * could get at the folios since they were frozen, so page table locks are not
+ * needed any more.
+ */
+static void detach_finish(struct flip_batch *b, struct vm_area_struct *vma)
+{
+	unsigned int i, nr;
+
+	for (i = 0; i < b->nr_folios; i += nr) {
+		for (nr = 1; i + nr < b->nr_folios; nr++)
+			if (!flip_alike(b->folio[i], b->folio[i + nr]))
+				break;
+		detach_run(b->folio + i, nr, vma);
+	}
+	if (b->pages) {
+		add_mm_counter(vma->vm_mm, MM_ANONPAGES, -(long)b->pages);
+		count_vm_events(FLIP_GIVEN, b->pages);
+	}
+	if (b->holes)
+		count_vm_events(FLIP_GIVEN_HOLE, b->holes);
+}
+
 static long detach_vma(struct flip_batch *b, struct vm_area_struct *vma,
 		       unsigned long start, unsigned long end)
 {
@@ -749,29 +796,8 @@ static long detach_vma(struct flip_batch *b, struct vm_area_struct *vma,
 			break;
 	}
 	b->span = min(b->span, end - addr);
+	detach_finish(b, vma);
 	return addr > start ? addr - start : ret;
-}
-
-/* The batch leaves the memory management: from here on it is in flight. */
-static void detach_finish(struct flip_batch *b)
-{
-	unsigned int first = 0, i, nr;
-
-	for (; (nr = folio_run(b, &first, false)); first += nr) {
-		lru_del_frozen_folios(b->item + first, nr);
-		count_in_flight(b->item + first, nr);
-		for (i = first; i < first + nr; i++) {
-			struct folio *folio = b->item[i];
-
-			flush_dcache_folio(folio);
-			folio->private = (void *)1UL;
-			folio_ref_unfreeze(folio, 1);
-		}
-	}
-	if (b->pages)
-		count_vm_events(FLIP_GIVEN, b->pages);
-	if (b->holes)
-		count_vm_events(FLIP_GIVEN_HOLE, b->holes);
 }
 
 /**
@@ -802,6 +828,7 @@ long page_flip_detach(unsigned long addr, unsigned long end,
 	long ret;
 
 	batch->nr = 0;
+	batch->nr_folios = 0;
 	batch->pages = 0;
 	batch->holes = 0;
 	batch->reason = PAGE_FLIP_MOVES;
@@ -824,8 +851,6 @@ long page_flip_detach(unsigned long addr, unsigned long end,
 
 	if (ret == -EAGAIN || ret == -ENOENT)
 		ret = flip_stop(batch, PAGE_FLIP_RACE, PAGE_SIZE);
-	if (batch->nr)
-		detach_finish(batch);
 	return ret;
 }
 
@@ -954,11 +979,11 @@ static void dest_zap(struct vm_area_struct *vma, unsigned long addr,
 }
 
 /*
- * Empty the destination, or, unless it has to be @whole, its first part that
- * may be emptied: bytes, 0 if there are none, or an error.
+ * Empty the first part of the destination that may be emptied, in multiples of
+ * @unit: bytes, 0 if there are none, or an error.
  */
 static long dest_clear(struct attach *a, unsigned long start, unsigned long end,
-		       bool whole, bool tables)
+		       unsigned long unit, bool tables)
 {
 	unsigned long addr = start;
 	bool used = false;
@@ -973,10 +998,9 @@ static long dest_clear(struct attach *a, unsigned long start, unsigned long end,
 		if (addr != next)
 			break;
 	}
-	if (n < 0 && (whole || addr == start))
+	addr -= (addr - start) % unit;
+	if (n < 0 && addr == start)
 		return n;
-	if (whole && addr < end)
-		return 0;
 	if (used && addr > start)
 		dest_zap(a->vma, start, addr, tables);
 	return addr - start;
@@ -999,23 +1023,25 @@ static pmd_t *flip_alloc_table(struct mm_struct *mm, unsigned long addr)
 
 /* What was frozen here is the taker's: charge, rmap, LRU; not yet mapped. */
 static void attach_folios(struct attach *a, struct folio **folios,
-			  unsigned int nr, unsigned long addr, bool pmd)
+			  unsigned int nr, unsigned long addr,
+			  enum pgtable_level level)
 {
-	struct folio *folio = folios[0];
+	long nr_pages = nr * folio_nr_pages(folios[0]);
 
-	VM_WARN_ON_FOLIO(!folio_test_uptodate(folio), folio);
 	mem_cgroup_adopt_folios(&a->adoption, folios, nr);
-	if (!folio_test_large(folio))
-		folios_add_new_anon_rmap(folios, nr, a->vma, addr);
-	else if (pmd)
-		folio_add_new_anon_rmap(folio, a->vma, addr, RMAP_EXCLUSIVE);
-	else
-		folio_add_new_anon_rmap_ptes(folio, a->vma, addr);
+	folios_add_new_anon_rmap(folios, nr, a->vma, addr, level);
 	lru_add_frozen_folios(folios, nr);
-	nr *= folio_nr_pages(folio);
-	mod_node_page_state(folio_pgdat(folio), NR_FLIP_PAGES, -(long)nr);
-	add_mm_counter(a->vma->vm_mm, MM_ANONPAGES, nr);
-	a->b->pages += nr;
+	mod_node_page_state(folio_pgdat(folios[0]), NR_FLIP_PAGES, -nr_pages);
+	add_mm_counter(a->vma->vm_mm, MM_ANONPAGES, nr_pages);
+	a->b->pages += nr_pages;
+}
+
+/* It can be referenced from now on; whoever maps it holds the lock. */
+static void attach_release(struct folio *folio, unsigned int refs)
+{
+	VM_WARN_ON_FOLIO(!folio_test_uptodate(folio), folio);
+	folio->private = NULL;
+	folio_ref_unfreeze(folio, refs);
 }
 
 static pte_t attach_mk_pte(struct folio *folio, unsigned int nr,
@@ -1032,20 +1058,23 @@ static pte_t attach_mk_pte(struct folio *folio, unsigned int nr,
 static void attach_set_ptes(struct attach *a, struct folio **folios,
 			    unsigned int nr, pte_t *ptep, unsigned long addr)
 {
+	unsigned int i, nr_pages = folio_nr_pages(folios[0]);
 	struct vm_area_struct *vma = a->vma;
 	unsigned long pfn = folio_pfn(folios[0]);
 	pte_t pte = attach_mk_pte(folios[0], 0, vma);
-	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
 		struct folio *folio = folios[i];
+		unsigned int at = i * nr_pages;
 
-		folio->private = NULL;
-		folio_ref_unfreeze(folio, 1);
-		set_pte_at(vma->vm_mm, addr + i * PAGE_SIZE, ptep + i,
-			   pte_advance_pfn(pte, folio_pfn(folio) - pfn));
+		attach_release(folio, nr_pages);
+		set_ptes(vma->vm_mm, addr + at * PAGE_SIZE, ptep + at,
+			 pte_advance_pfn(pte, folio_pfn(folio) - pfn),
+			 nr_pages);
+		if (folio_test_pmd_mappable(folio))
+			deferred_split_folio(folio, false);
 	}
-	update_mmu_cache_range(NULL, vma, addr, ptep, nr);
+	update_mmu_cache_range(NULL, vma, addr, ptep, nr * nr_pages);
 }
 
 /* How many entries are empty, from the first on. */
@@ -1058,10 +1087,11 @@ static unsigned int nr_empty(pte_t *ptep, unsigned int max)
 	return nr;
 }
 
-/* Of one page table. */
-static long attach_small(struct attach *a, struct folio **folios,
-			 unsigned int nr, unsigned long addr)
+/* By entries of one page table. */
+static long attach_ptes(struct attach *a, struct folio **folios,
+			unsigned int nr, unsigned long addr)
 {
+	unsigned int nr_pages = folio_nr_pages(folios[0]);
 	struct mm_struct *mm = a->vma->vm_mm;
 	pmd_t *pmd = flip_alloc_table(mm, addr);
 	spinlock_t *ptl;
@@ -1075,13 +1105,13 @@ static long attach_small(struct attach *a, struct folio **folios,
 		return -EAGAIN;
 	if (unlikely(check_stable_address_space(mm)))
 		err = -EFAULT;
-	nr = err ? 0 : nr_empty(ptep, nr);
+	nr = err ? 0 : nr_empty(ptep, nr * nr_pages) / nr_pages;
 	if (nr) {
-		attach_folios(a, folios, nr, addr, false);
+		attach_folios(a, folios, nr, addr, PGTABLE_LEVEL_PTE);
 		attach_set_ptes(a, folios, nr, ptep, addr);
 	}
 	pte_unmap_unlock(ptep, ptl);
-	return nr ? nr * PAGE_SIZE : err ?: -EAGAIN;
+	return nr ? nr * nr_pages * PAGE_SIZE : err ?: -EAGAIN;
 }
 
 /* The part of a folio that one page table maps. */
@@ -1140,22 +1170,20 @@ static int attach_parts_locked(struct attach *a, struct folio *folio,
 
 	if (unlikely(check_stable_address_space(a->vma->vm_mm)))
 		return -EFAULT;
-	if (!part_empty(&part[0]) || (part[1].nr && !part_empty(&part[1])))
+	if (!part_empty(&part[0]) || !part_empty(&part[1]))
 		return -EAGAIN;
-	attach_folios(a, &folio, 1, part[0].addr, false);
-	folio->private = NULL;
-	folio_ref_unfreeze(folio, nr);
+	attach_folios(a, &folio, 1, part[0].addr, PGTABLE_LEVEL_PTE);
+	attach_release(folio, nr);
 	part_set(a, folio, 0, &part[0]);
-	if (part[1].nr)
-		part_set(a, folio, part[0].nr, &part[1]);
+	part_set(a, folio, part[0].nr, &part[1]);
 	if (folio_test_pmd_mappable(folio))
 		deferred_split_folio(folio, false);
 	return 0;
 }
 
-/* @folio by PTEs, of two page tables if it crosses from one into the next. */
-static int attach_parts(struct attach *a, struct folio *folio,
-			unsigned long addr)
+/* @folio by entries of two page tables: it crosses from one into the next. */
+static long attach_parts(struct attach *a, struct folio *folio,
+			 unsigned long addr)
 {
 	unsigned long end = addr + folio_size(folio);
 	unsigned long mid = flip_table_end(addr, end);
@@ -1164,24 +1192,22 @@ static int attach_parts(struct attach *a, struct folio *folio,
 		{ .addr = addr, .nr = (mid - addr) >> PAGE_SHIFT },
 		{ .addr = mid, .nr = (end - mid) >> PAGE_SHIFT },
 	};
-	int err = -EAGAIN;
+	long err = -EAGAIN;
 
 	part[0].pmd = flip_alloc_table(mm, addr);
-	part[1].pmd = part[1].nr ? flip_alloc_table(mm, mid) : NULL;
-	if (!part[0].pmd || (part[1].nr && !part[1].pmd))
+	part[1].pmd = flip_alloc_table(mm, mid);
+	if (!part[0].pmd || !part[1].pmd)
 		return -ENOMEM;
 	if (!part_map(mm, &part[0]))
 		return -EAGAIN;
-	part[1].ptl = part[0].ptl;
-	if (!part[1].nr || part_map(mm, &part[1])) {
+	if (part_map(mm, &part[1])) {
 		parts_lock(part[0].ptl, part[1].ptl);
 		err = attach_parts_locked(a, folio, part);
 		parts_unlock(part[0].ptl, part[1].ptl);
-	}
-	if (part[1].ptep)
 		pte_unmap(part[1].ptep);
+	}
 	pte_unmap(part[0].ptep);
-	return err;
+	return err ?: end - addr;
 }
 
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
@@ -1194,54 +1220,82 @@ static bool attach_suits_pmd(struct attach *a, struct folio *folio,
 	       !vma_thp_disabled(a->vma, a->vma->vm_flags, false);
 }
 
-static int attach_pmd_locked(struct attach *a, struct folio *folio, pmd_t *pmd,
-			     unsigned long addr, pgtable_t table)
+/* How many PMDs are empty, from the first on. */
+static unsigned int nr_empty_pmds(pmd_t *pmd, unsigned int max)
+{
+	unsigned int nr = 0;
+
+	while (nr < max && pmd_none(pmdp_get_lockless(pmd + nr)))
+		nr++;
+	return nr;
+}
+
+static void attach_set_pmd(struct attach *a, struct folio *folio, pmd_t *pmd,
+			   unsigned long addr, pgtable_t table)
 {
 	struct vm_area_struct *vma = a->vma;
 	struct mm_struct *mm = vma->vm_mm;
-	pmd_t entry;
+	pmd_t entry = folio_mk_pmd(folio, vma->vm_page_prot);
 
-	if (unlikely(check_stable_address_space(mm)))
-		return -EFAULT;
-	if (!pmd_none(*pmd))
-		return -EAGAIN;
-	attach_folios(a, &folio, 1, addr, true);
-	folio->private = NULL;
-	folio_ref_unfreeze(folio, 1);
-
-	entry = folio_mk_pmd(folio, vma->vm_page_prot);
 	entry = maybe_pmd_mkwrite(pmd_mkdirty(entry), vma);
 	if (pgtable_supports_soft_dirty())
 		entry = pmd_mksoft_dirty(entry);
+	attach_release(folio, 1);
 	pgtable_trans_huge_deposit(mm, pmd, table);
 	mm_inc_nr_ptes(mm);
 	set_pmd_at(mm, addr, pmd, entry);
 	update_mmu_cache_pmd(vma, addr, pmd);
 	deferred_split_folio(folio, false);
-	return 0;
 }
 
-static int attach_pmd(struct attach *a, struct folio *folio, unsigned long addr)
+static long attach_pmds_locked(struct attach *a, struct folio **folios,
+			       unsigned int nr, pmd_t *pmd, unsigned long addr,
+			       pgtable_t *tables)
+{
+	unsigned int i;
+
+	if (unlikely(check_stable_address_space(a->vma->vm_mm)))
+		return -EFAULT;
+	nr = nr_empty_pmds(pmd, nr);
+	if (!nr)
+		return -EAGAIN;
+	attach_folios(a, folios, nr, addr, PGTABLE_LEVEL_PMD);
+	for (i = 0; i < nr; i++)
+		attach_set_pmd(a, folios[i], pmd + i, addr + i * PMD_SIZE,
+			       tables[i]);
+	return nr * PMD_SIZE;
+}
+
+/* A PMD each, of one table of PMDs. */
+static long attach_pmds(struct attach *a, struct folio **folios,
+			unsigned int nr, unsigned long addr)
 {
 	struct mm_struct *mm = a->vma->vm_mm;
 	pmd_t *pmd = flip_alloc_pmd(mm, addr);
-	pgtable_t table;
+	pgtable_t tables[ATTACH_PMDS];
+	unsigned int i;
 	spinlock_t *ptl;
-	int err;
+	long ret;
 
 	if (!pmd)
 		return -ENOMEM;
-	if (!pmd_none(pmdp_get_lockless(pmd)))
+	nr = nr_empty_pmds(pmd, nr);
+	if (!nr)
 		return -EAGAIN;
-	table = pte_alloc_one(mm);
-	if (!table)
+	for (i = 0; i < nr; i++) {
+		tables[i] = pte_alloc_one(mm);
+		if (!tables[i])
+			break;
+	}
+	if (!i)
 		return -ENOMEM;
+	nr = i;
 	ptl = pmd_lock(mm, pmd);
-	err = attach_pmd_locked(a, folio, pmd, addr, table);
+	ret = attach_pmds_locked(a, folios, nr, pmd, addr, tables);
 	spin_unlock(ptl);
-	if (err)
-		pte_free(mm, table);
-	return err;
+	for (i = ret > 0 ? ret / PMD_SIZE : 0; i < nr; i++)
+		pte_free(mm, tables[i]);
+	return ret;
 }
 #else
 static bool attach_suits_pmd(struct attach *a, struct folio *folio,
@@ -1250,80 +1304,87 @@ static bool attach_suits_pmd(struct attach *a, struct folio *folio,
 	return false;
 }
 
-static int attach_pmd(struct attach *a, struct folio *folio, unsigned long addr)
+static long attach_pmds(struct attach *a, struct folio **folios,
+			unsigned int nr, unsigned long addr)
 {
 	return -EAGAIN;
 }
 #endif
 
 /*
- * @again: a PMD was tried before, and something was in its way.  Once it is
- * attached, the folio may be gone.
+ * @again: PMDs were tried before, and something was in the way.  What is
+ * attached may be gone then.
  */
-static long attach_large(struct attach *a, struct folio *folio,
-			 unsigned long addr, bool again)
+static long attach_step(struct attach *a, struct folio **folios,
+			unsigned int nr, unsigned long addr, bool again)
 {
-	size_t size = folio_size(folio);
-	int err = -EAGAIN;
+	unsigned long end = addr + folio_size(folios[0]);
+	long ret;
 
-	if (attach_suits_pmd(a, folio, addr))
-		err = attach_pmd(a, folio, addr);
-	if (err == -EAGAIN && (again || !attach_suits_pmd(a, folio, addr)))
-		err = attach_parts(a, folio, addr);
-	return err ?: size;
+	if (attach_suits_pmd(a, folios[0], addr)) {
+		ret = attach_pmds(a, folios, nr, addr);
+		if (ret != -EAGAIN || !again)
+			return ret;
+		nr = 1;
+	}
+	if (flip_table_end(addr, end) != end)
+		return attach_parts(a, folios[0], addr);
+	return attach_ptes(a, folios, nr, addr);
 }
 
-static long attach_holes(struct attach *a, unsigned long addr,
-			 unsigned long end)
+static long attach_hole(struct attach *a, unsigned long addr,
+			unsigned long size)
 {
 	long n;
 
 	if (unlikely(check_stable_address_space(a->vma->vm_mm)))
 		return -EFAULT;
-	n = dest_clear(a, addr, end, false, true);
+	n = dest_clear(a, addr, addr + size, PAGE_SIZE, true);
 	if (n > 0)
 		a->b->holes += n >> PAGE_SHIFT;
 	return n ?: flip_stop(a->b, PAGE_FLIP_DESTBUSY, PAGE_SIZE);
 }
 
-/* Items from @first on that go to [addr, *end) in one step. */
-static unsigned int attach_run(struct flip_batch *b, unsigned int first,
-			       unsigned long addr, unsigned long *end)
+/* Where the next folios have to end that are attached in one step. */
+static unsigned long attach_reach(struct attach *a, struct folio *folio,
+				  unsigned long addr)
 {
-	struct folio *head = b->item[first];
-	unsigned long to = addr, limit = *end;
-	unsigned int i;
+	unsigned long next = addr + folio_size(folio), end;
 
-	if (flip_is_hole(head)) {
-		for (i = first; i < b->nr && flip_is_hole(b->item[i]); i++)
-			to += flip_hole_pages(b->item[i]) * PAGE_SIZE;
-		*end = min(to, limit);
-		return i - first;
+	if (attach_suits_pmd(a, folio, addr)) {
+		end = addr + ATTACH_PMDS * PMD_SIZE;
+		return min(end - 1, addr | ~PUD_MASK) + 1;
 	}
-	if (folio_test_large(head)) {
-		*end = addr + folio_size(head);
-		return *end <= limit ? 1 : 0;
-	}
-	limit = flip_table_end(addr, limit);
-	for (i = first; i < b->nr && to < limit; i++, to += PAGE_SIZE)
-		if (flip_is_hole(b->item[i]) || folio_test_large(b->item[i]) ||
-		    folio_nid(b->item[i]) != folio_nid(head))
-			break;
-	*end = to;
-	return i - first;
+	end = flip_table_end(addr, 0);
+	return next - 1 < end - 1 ? end : next;
 }
 
-/* From the first on, the folios that nobody else refers to; or why not one. */
-static long attach_freeze(struct folio **folios, unsigned int max)
+/* How many folios of the size of this one fit in there. */
+static unsigned int attach_room(struct attach *a, struct folio *folio,
+				unsigned long addr, unsigned long end)
 {
+	unsigned long reach = attach_reach(a, folio, addr);
+
+	return (min(end - 1, reach - 1) + 1 - addr) / folio_size(folio);
+}
+
+/*
+ * Items from the first on, which is a folio, that are alike and that nobody else
+ * refers to; or why not one.
+ */
+static long attach_freeze(struct folio **items, unsigned int max)
+{
+	int err = 0;
 	long nr;
 
-	for (nr = 0; nr < max; nr++) {
-		if (!folio_ref_freeze(folios[nr], 1))
+	for (nr = 0; nr < max && !flip_is_hole(items[nr]); nr++) {
+		if (!folio_ref_freeze(items[nr], 1))
 			return nr ?: -EBUSY;
-		if (unlikely(page_flip_poisoned(folios[nr]))) {
-			folio_ref_unfreeze(folios[nr], 1);
-			return nr ?: -EHWPOISON;
+		if (unlikely(page_flip_poisoned(items[nr])))
+			err = -EHWPOISON;
+		if (err || !flip_alike(items[0], items[nr])) {
+			folio_ref_unfreeze(items[nr], 1);
+			return nr ?: err;
 		}
 	}
 	return nr;
@@ -1335,10 +1396,9 @@ static void attach_unfreeze(struct folio **folios, unsigned int nr)
 		folio_ref_unfreeze(folios[nr], 1);
 }
 
-static int attach_charge(struct attach *a, struct folio **folios,
-			 unsigned int nr)
+static int attach_charge(struct attach *a, struct folio *folio, unsigned int nr)
 {
-	return mem_cgroup_adopt_prepare(&a->adoption, a->vma->vm_mm, folios, nr,
+	return mem_cgroup_adopt_prepare(&a->adoption, a->vma->vm_mm, folio, nr,
 					GFP_KERNEL | __GFP_RETRY_MAYFAIL |
 						__GFP_NOWARN);
 }
@@ -1350,47 +1410,50 @@ static int attach_charge(struct attach *a, struct folio **folios,
 static long attach_charged(struct attach *a, struct folio **folios,
 			   unsigned int nr, unsigned long addr)
 {
-	bool large = folio_test_large(folios[0]);
-	unsigned long end = addr + nr * folio_size(folios[0]);
+	unsigned long size = folio_size(folios[0]);
 	unsigned int tries;
 	long ret;
 
 	for (tries = 0; tries < FLIP_RETRIES; tries++) {
-		if (large)
-			ret = attach_large(a, folios[0], addr, tries);
-		else
-			ret = attach_small(a, folios, nr, addr);
+		ret = attach_step(a, folios, nr, addr, tries);
 		if (ret != -EAGAIN)
 			return ret;
-		ret = dest_clear(a, addr, end, large,
-				 large && attach_suits_pmd(a, folios[0], addr));
+		ret = dest_clear(a, addr, addr + nr * size, size,
+				 attach_suits_pmd(a, folios[0], addr));
 		if (!ret)
-			return flip_stop(a->b, PAGE_FLIP_DESTBUSY,
-					 large ? end - addr : PAGE_SIZE);
-		if (ret < 0 && ret != -EAGAIN)
+			return flip_stop(a->b, PAGE_FLIP_DESTBUSY, size);
+		if (ret > 0)
+			nr = ret / size;
+		else if (ret != -EAGAIN)
 			return ret;
 	}
-	return flip_stop(a->b, PAGE_FLIP_RACE, large ? end - addr : PAGE_SIZE);
+	return flip_stop(a->b, PAGE_FLIP_RACE, size);
 }
 
-/* A large folio, or small ones of one node that one page table maps. */
-static long attach_items(struct attach *a, struct folio **folios,
-			 unsigned int max, unsigned long addr)
+/* Folios from @first on, as many as go in one step: bytes, 0 or an error. */
+static long attach_items(struct attach *a, unsigned int first,
+			 unsigned long addr, unsigned long end)
 {
-	long ret, nr = attach_freeze(folios, max);
+	struct folio **folios = a->b->item + first;
 	size_t size = folio_size(folios[0]);
+	unsigned int max;
+	long ret, nr;
 
+	max = min(attach_room(a, folios[0], addr, end), a->b->nr - first);
+	if (!max)
+		return flip_stop(a->b, PAGE_FLIP_SHORT, end - addr);
+	nr = attach_freeze(folios, max);
 	if (nr == -EBUSY)
 		return flip_stop(a->b, PAGE_FLIP_TEED, size);
 	if (nr < 0)
 		return nr;
 
-	ret = attach_charge(a, folios, nr);
+	ret = attach_charge(a, folios[0], nr);
 	if (ret && nr > 1) {
 		/* Almost no room left in the memcg: one at a time. */
 		attach_unfreeze(folios + 1, nr - 1);
 		nr = 1;
-		ret = attach_charge(a, folios, nr);
+		ret = attach_charge(a, folios[0], nr);
 	}
 	if (!ret) {
 		ret = attach_charged(a, folios, nr, addr);
@@ -1401,12 +1464,19 @@ static long attach_items(struct attach *a, struct folio **folios,
 	return ret;
 }
 
+static unsigned long item_size(struct folio *item)
+{
+	if (flip_is_hole(item))
+		return flip_hole_pages(item) * PAGE_SIZE;
+	return folio_size(item);
+}
+
 static long attach_vma(struct flip_batch *b, struct vm_area_struct *vma,
 		       unsigned long start, unsigned long end)
 {
 	struct attach a = { .b = b, .vma = vma };
 	unsigned long addr = start;
-	unsigned int i = 0, nr;
+	unsigned int i = 0;
 	long ret = 0;
 
 	if (vma_may(vma, VM_WRITE))
@@ -1417,23 +1487,21 @@ static long attach_vma(struct flip_batch *b, struct vm_area_struct *vma,
 
 	khugepaged_enter_vma(vma, vma->vm_flags);
 	while (i < b->nr && addr < end) {
-		unsigned long to = end;
+		unsigned long size = item_size(b->item[i]);
 
-		nr = attach_run(b, i, addr, &to);
-		if (!nr) {
-			ret = flip_stop(b, PAGE_FLIP_SHORT, end - addr);
-			break;
-		}
 		if (flip_is_hole(b->item[i]))
-			ret = attach_holes(&a, addr, to);
+			ret = attach_hole(&a, addr, min(size, end - addr));
 		else
-			ret = attach_items(&a, b->item + i, nr, addr);
-		if (ret > 0)
-			addr += ret;
-		if (addr != to)
+			ret = attach_items(&a, i, addr, end);
+		if (ret <= 0)
 			break;
-		i += nr;
+		addr += ret;
+		/* Of a hole it may be a part. */
+		if (ret < size)
+			break;
+		i += ret / size;
 	}
+	b->span = min(b->span, end - addr);
 	return addr > start ? addr - start : ret;
 }
 

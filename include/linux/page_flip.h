@@ -105,6 +105,8 @@ static inline unsigned long flip_hole_pages(struct folio *item)
  * @limited: give: the next folio has more pages than what is left of @budget
  * @drained: this CPU's LRU batches were drained for this batch; false at first
  * @item: the items
+ * @nr_folios: give: those of them that are folios
+ * @folio: give: the same without the holes
  */
 struct flip_batch {
 	unsigned int max;
@@ -117,6 +119,8 @@ struct flip_batch {
 	bool limited;
 	bool drained;
 	struct folio *item[FLIP_BATCH];
+	unsigned int nr_folios;
+	struct folio *folio[FLIP_BATCH];
 };
 
 #ifdef CONFIG_PAGE_FLIP

@@ -18,13 +18,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -73,17 +71,6 @@ static long meminfo_get(const char *name)
 	return line_of("/proc/meminfo", name) / (PAGE / 1024);
 }
 
-/* Root becomes @uid for good, but may still look at itself in /proc. */
-static int become(uid_t uid)
-{
-	if (geteuid())
-		return 0;
-	if (setgroups(0, NULL) || setresgid(uid, uid, uid) ||
-	    setresuid(uid, uid, uid))
-		return -1;
-	return prctl(PR_SET_DUMPABLE, 1);
-}
-
 static pid_t fork_user(uid_t uid)
 {
 	pid_t pid = fork_child();
@@ -91,15 +78,6 @@ static pid_t fork_user(uid_t uid)
 	if (!pid && become(uid))
 		_exit(254);
 	return pid;
-}
-
-static long elapsed_ms(const struct timespec *since)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - since->tv_sec) * 1000 +
-	       (now.tv_nsec - since->tv_nsec) / 1000000;
 }
 
 static int send_fd(int sock, int fd)
@@ -189,6 +167,7 @@ FIXTURE_SETUP(account)
 
 	if (geteuid() || sysctl_keep(&limit, 1))
 		SKIP(return, "needs root");
+	ASSERT_EQ(0, stay_on_cpu());
 	ASSERT_EQ(0, sysctl_set(SOFT_LIMIT, LIMIT));
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_DGRAM, 0, self->sv));
 }
@@ -677,18 +656,16 @@ FIXTURE_VARIANT_ADD(charged, folio_2m_ptes) { MEM_2M_PTES };
 static pid_t spawn_giver(const char *group, int wfd, size_t len,
 			 enum mem_kind kind, int step)
 {
-	pid_t pid = fork_child();
+	pid_t pid = fork_in(group);
 	char *mem;
 
 	if (pid)
 		return pid;
-	if (memcg_enter(group) || stay_on_cpu())
-		_exit(1);
 	mem = map_filled(len, kind, SEED);
 	if (!mem || step_tell(step) || step_await(step))
-		_exit(2);
+		_exit(1);
 	if (give_all(wfd, mem, len, SPLICE_F_NOCOPY) != (ssize_t)len)
-		_exit(3);
+		_exit(2);
 	step_tell(step);
 	step_await(step);
 	_exit(0);
@@ -697,13 +674,13 @@ static pid_t spawn_giver(const char *group, int wfd, size_t len,
 /* When told, take by moving, check and tell; when told, end. */
 static pid_t spawn_taker(const char *group, int rfd, size_t len, int step)
 {
-	pid_t pid = fork_child();
+	pid_t pid = fork_in(group);
 	char *mem;
 
 	if (pid)
 		return pid;
 	mem = map_mem(len);
-	if (!mem || memcg_enter(group) || step_tell(step) || step_await(step))
+	if (!mem || step_tell(step) || step_await(step))
 		_exit(1);
 	madvise(mem, len, MADV_HUGEPAGE);
 	if (take_all(rfd, mem, len, SPLICE_F_NOCOPY) != (ssize_t)len)
@@ -842,14 +819,14 @@ static ssize_t take_until_refused(int rfd, char *mem, struct limited *got)
 /* Take what is allowed; once told that all is, the rest. */
 static pid_t spawn_limited(int rfd, int step, struct limited *got)
 {
-	pid_t pid = fork_child();
+	pid_t pid = fork_in(TAKER);
 	ssize_t n;
 	char *mem;
 
 	if (pid)
 		return pid;
 	mem = map_mem(CHARGE_LEN);
-	if (!mem || memcg_enter(TAKER))
+	if (!mem)
 		_exit(1);
 	madvise(mem, CHARGE_LEN, MADV_HUGEPAGE);
 	if (take_until_refused(rfd, mem, got) >= 0)
@@ -899,14 +876,12 @@ TEST_F(charged, full_destination)
 		return;
 	ASSERT_EQ(0, next_step(self->giver_step[0]));
 	memcg_write(TAKER, "memory.swap.max", "0");
-	pid = fork_child();
+	pid = fork_in(TAKER);
 	if (!pid) {
 		const int step = self->taker_step[1];
-		char *mem = map_mem(PMD);
+		char *mem = map_filled(PMD, MEM_4K, LATER_SEED);
 
-		if (!mem || memcg_enter(TAKER) ||
-		    mem_fill(mem, PMD, MEM_4K, LATER_SEED) || step_tell(step) ||
-		    step_await(step))
+		if (!mem || step_tell(step) || step_await(step))
 			_exit(1);
 		if (take(self->fds[0], mem, PMD, 0) != -1 || errno != ENOMEM)
 			_exit(2);

@@ -10,18 +10,21 @@
  * shared, file, hugetlb, secretmem, mlocked, uffd, droppable
  *		source.*, destination.*
  * pfn		source.pfn; as destination it would be somebody's device
- * special	needs a processor with shadow stacks or tags
+ * special	takes hardware: memory that is private, anonymous and none of the
+ *		above is special as a shadow stack, which map_shadow_stack()
+ *		makes where the processor has them, or with PROT_MTE of arm64;
+ *		what the kernel or a driver maps counts as file, shared or pfn
  * ksm, forked, pinned, referenced, lazyfree
  *		source.*
  * writeback	swapping.writeback
  * unmovable	flip.unmovable
  * partial	folio.partial*
- * locked	the folio lock of a page that is mapped is held for moments only
+ * locked	locked.*
  * foreign	flip.foreign_*
  * short	folio.short_*
  * teed		flip.teed
  * destbusy	flip.destbusy_*, folio.destbusy
- * race		page tables would have to change several times during the call
+ * race		cut_off.*, touched.*
  */
 
 #include "kselftest_harness.h"
@@ -31,7 +34,9 @@
 #include <limits.h>
 #include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1041,6 +1046,275 @@ TEST_F(swapping, writeback)
 	EXPECT_EQ(LEN, give(self->fds[1], self->src, LEN, SPLICE_F_NOCOPY));
 	EXPECT_EVENTS(&self->before, GIVEN, NR);
 	EXPECT_EQ(0, read_pattern(self->fds[0], LEN, 0, SEED));
+}
+
+/* ------------------------------------------------- what others do meanwhile */
+
+/* Somebody else in this process, on another processor, over and over. */
+struct meanwhile {
+	void (*work)(struct meanwhile *m);
+	char *mem;
+	pthread_t thread;
+	atomic_bool stop;
+};
+
+/* What never came together in that time does not. */
+#define MEET_MS 100000
+
+static void *work_on(void *arg)
+{
+	struct meanwhile *m = arg;
+
+	leave_cpu();
+	while (!m->stop)
+		m->work(m);
+	return NULL;
+}
+
+static int meanwhile_start(struct meanwhile *m)
+{
+	return pthread_create(&m->thread, NULL, work_on, m);
+}
+
+static void meanwhile_stop(struct meanwhile *m)
+{
+	m->stop = true;
+	pthread_join(m->thread, NULL);
+}
+
+static bool one_processor(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) < 2;
+}
+
+static bool has_risen(const struct flip_counts *before, enum flip_event ev)
+{
+	struct flip_counts now;
+
+	return !flip_counts(&now) && now.nr[ev] > before->nr[ev];
+}
+
+/*
+ * A page that is mapped and locked, and has a place in swap: reclaim is about
+ * to unmap it.  Over and over, as another reference keeps it in memory, which is
+ * in the way of a move at the other times.
+ */
+static void reclaim(struct meanwhile *m)
+{
+	madvise(m->mem, PAGE, MADV_PAGEOUT);
+}
+
+FIXTURE(locked)
+{
+	int fds[2];
+	char *page;
+	char *dst;
+	struct meanwhile reclaim;
+	struct flip_counts before;
+};
+
+FIXTURE_SETUP(locked)
+{
+	char *other = map_filled(PAGE, MEM_4K, SEED);
+
+	if (one_processor() || !swap_available(BACKING_EXT4))
+		SKIP(return, "one processor, or no swap");
+	ASSERT_EQ(0, stay_on_cpu());
+	ASSERT_EQ(0, swap_space(BACKING_EXT4, MIB));
+	ASSERT_EQ(0, pipe(self->fds));
+	self->page = map_filled(PAGE, MEM_4K, SEED);
+	ASSERT_NE(NULL, self->page);
+	ASSERT_EQ(0, refer(self->page, PAGE));
+	/* Out of the batch of this processor, where reclaim looks for none. */
+	ASSERT_EQ(0, madvise(other, PAGE, MADV_COLD));
+	self->dst = map_mem(PAGE);
+	ASSERT_NE(NULL, self->dst);
+	ASSERT_EQ(0, flip_counts(&self->before));
+	self->reclaim.work = reclaim;
+	self->reclaim.mem = self->page;
+	ASSERT_EQ(0, meanwhile_start(&self->reclaim));
+}
+
+FIXTURE_TEARDOWN(locked)
+{
+	meanwhile_stop(&self->reclaim);
+	EXPECT_EQ(0, undo_now());
+}
+
+TEST_F(locked, is_copied)
+{
+	struct timespec start;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		if (elapsed_ms(&start) > MEET_MS)
+			SKIP(return, "reclaim was too quick");
+		ASSERT_EQ(PAGE, give(self->fds[1], self->page, PAGE, 0));
+		ASSERT_EQ(PAGE,
+			  take(self->fds[0], self->dst, PAGE, SPLICE_F_NOCOPY));
+		ASSERT_EQ(-1, pattern_check(self->dst, PAGE, 0, SEED));
+		ASSERT_EQ(-1, give(self->fds[1], self->page, PAGE,
+				   SPLICE_F_NOCOPY));
+		ASSERT_EQ(EAGAIN, errno);
+	} while (!has_risen(&self->before, COPIED_LOCKED));
+	EXPECT_FALSE(has_risen(&self->before, GIVEN));
+	EXPECT_EQ(0, bytes_queued(self->fds[0]));
+	EXPECT_EQ(-1, pattern_check(self->page, PAGE, 0, SEED));
+}
+
+/*
+ * A page below a stack, which is there whenever somebody looks, and is cut off
+ * again by somebody else: several times in a call it is found to be missing.
+ */
+static char *page_below_stack(void)
+{
+	char *mem = map_mem(3 * PAGE), *stack = mem + 2 * PAGE;
+
+	if (!mem || mprotect(mem, PAGE, PROT_NONE) ||
+	    munmap(mem + PAGE, 2 * PAGE) ||
+	    mmap(stack, PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1,
+		 0) != stack)
+		return NULL;
+	return stack - PAGE;
+}
+
+static void cut_off(struct meanwhile *m)
+{
+	munmap(m->mem, PAGE);
+}
+
+FIXTURE(cut_off)
+{
+	int fds[2];
+	char *page;
+	struct meanwhile cut;
+	struct flip_counts before;
+};
+
+FIXTURE_SETUP(cut_off)
+{
+	if (one_processor())
+		SKIP(return, "one processor");
+	ASSERT_EQ(0, stay_on_cpu());
+	ASSERT_EQ(0, pipe(self->fds));
+	self->page = page_below_stack();
+	ASSERT_NE(NULL, self->page);
+	ASSERT_EQ(0, flip_counts(&self->before));
+	self->cut.work = cut_off;
+	self->cut.mem = self->page;
+	ASSERT_EQ(0, meanwhile_start(&self->cut));
+}
+
+FIXTURE_TEARDOWN(cut_off)
+{
+	meanwhile_stop(&self->cut);
+}
+
+/* As any page of a stack that nothing was stored in, it holds zeroes. */
+TEST_F(cut_off, is_copied)
+{
+	struct timespec start;
+	long rounds = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		if (elapsed_ms(&start) > MEET_MS)
+			SKIP(return, "always found in time");
+		ASSERT_EQ(PAGE, give(self->fds[1], self->page, PAGE, 0));
+		ASSERT_EQ(0, read_zeroes(self->fds[0], PAGE));
+		rounds++;
+	} while (!has_risen(&self->before, COPIED_RACE));
+	EXPECT_EVENTS(&self->before, GIVEN_HOLE, rounds - 1, COPIED_RACE, 1);
+}
+
+TEST_F(cut_off, eagain_with_nocopy)
+{
+	struct timespec start;
+	long rounds = 0;
+	ssize_t n;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while ((n = give(self->fds[1], self->page, PAGE, SPLICE_F_NOCOPY)) ==
+	       PAGE) {
+		if (elapsed_ms(&start) > MEET_MS)
+			SKIP(return, "always found in time");
+		ASSERT_EQ(0, read_zeroes(self->fds[0], PAGE));
+		rounds++;
+	}
+	EXPECT_EQ(-1, n);
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(0, bytes_queued(self->fds[0]));
+	EXPECT_EVENTS(&self->before, GIVEN_HOLE, rounds);
+}
+
+/* A destination in which somebody has a page as soon as it was emptied. */
+static void touch(struct meanwhile *m)
+{
+	(void)__atomic_load_n(m->mem, __ATOMIC_RELAXED);
+}
+
+FIXTURE(touched)
+{
+	int fds[2];
+	char *src;
+	char *dst;
+	struct meanwhile touch;
+	struct flip_counts before;
+};
+
+FIXTURE_VARIANT(touched)
+{
+	enum mem_kind kind;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(touched, 4k) { .kind = MEM_4K };
+FIXTURE_VARIANT_ADD(touched, 2m) { .kind = MEM_2M };
+/* clang-format on */
+
+FIXTURE_SETUP(touched)
+{
+	const ssize_t size = mem_kind_size(variant->kind);
+
+	if (one_processor())
+		SKIP(return, "one processor");
+	ASSERT_EQ(0, stay_on_cpu());
+	ASSERT_EQ(0, pipe(self->fds));
+	self->src = map_filled(size, variant->kind, SEED);
+	if (!self->src)
+		SKIP(return, "no such folios: %s", strerror(errno));
+	self->dst = map_mem(size);
+	ASSERT_NE(NULL, self->dst);
+	ASSERT_EQ(0, flip_counts(&self->before));
+	self->touch.work = touch;
+	self->touch.mem = self->dst;
+	ASSERT_EQ(0, meanwhile_start(&self->touch));
+}
+
+FIXTURE_TEARDOWN(touched)
+{
+	meanwhile_stop(&self->touch);
+}
+
+TEST_F(touched, is_copied_to)
+{
+	const ssize_t size = mem_kind_size(variant->kind);
+	struct timespec start;
+	long rounds = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		if (elapsed_ms(&start) > MEET_MS)
+			SKIP(return, "always empty in time");
+		ASSERT_EQ(size, give(self->fds[1], self->src, size, 0));
+		ASSERT_EQ(size, take_all(self->fds[0], self->dst, size, 0));
+		ASSERT_EQ(-1, pattern_check(self->dst, size, 0, SEED));
+		ASSERT_EQ(0, mem_fill(self->src, size, variant->kind, SEED));
+		rounds++;
+	} while (!has_risen(&self->before, COPIED_RACE));
+	EXPECT_EVENTS(&self->before, GIVEN, rounds * size / PAGE, TAKEN,
+		      (rounds - 1) * size / PAGE, COPIED_RACE, size / PAGE);
 }
 
 /* ----------------------------------------------------------- large folios */

@@ -114,7 +114,10 @@ static unsigned int same_words(const uint64_t *page)
 	return i;
 }
 
-/* A copy may be cut between any two bytes: one word, but no more, is neither. */
+/*
+ * A copy may be cut between any two bytes: one word is neither then.  That of a
+ * second taker and the one that looks overtake each other a few times at most.
+ */
 static bool is_torn(const uint64_t *page)
 {
 	unsigned int i, cut = 0;
@@ -127,7 +130,7 @@ static bool is_torn(const uint64_t *page)
 		else if (gen_of(page[i]) >= CHILD_MARK)
 			return false;
 	}
-	return cut <= 1;
+	return cut <= 3;
 }
 
 static enum shape shape_of(const uint64_t *page)

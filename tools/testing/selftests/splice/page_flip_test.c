@@ -1390,6 +1390,9 @@ TEST_F(flip, several_givers)
 		ASSERT_EQ(PAGE, take(self->fds[0], self->dst, PAGE, 0));
 		memcpy(page, self->dst, PAGE);
 		for (t = 0; t < NR_GIVERS; t++) {
+			/* What follows his share is the next one's. */
+			if (at[t] == 4 * SLOTS)
+				continue;
 			pattern_fill(want, PAGE, t * 4 * LEN + at[t] * PAGE,
 				     SEED);
 			if (!memcmp(page, want, PAGE))

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/fs.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -88,6 +90,39 @@ int stay_on_cpu(void)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+int leave_cpu(void)
+{
+	cpu_set_t set;
+	int cpu = sched_getcpu(), i;
+
+	if (cpu < 0)
+		return -1;
+	CPU_ZERO(&set);
+	for (i = 0; i < CPU_SETSIZE; i++)
+		if (i != cpu)
+			CPU_SET(i, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+int become(uid_t uid)
+{
+	if (geteuid())
+		return 0;
+	if (setgroups(0, NULL) || setresgid(uid, uid, uid) ||
+	    setresuid(uid, uid, uid))
+		return -1;
+	return prctl(PR_SET_DUMPABLE, 1);
+}
+
+long elapsed_ms(const struct timespec *since)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - since->tv_sec) * 1000 +
+	       (now.tv_nsec - since->tv_nsec) / 1000000;
 }
 
 static ssize_t vmsplice_one(int fd, const void *mem, size_t len,
@@ -657,6 +692,15 @@ int memcg_new(const char *name)
 int memcg_enter(const char *name)
 {
 	return memcg_write(name, "cgroup.procs", "0");
+}
+
+pid_t fork_in(const char *name)
+{
+	pid_t pid = fork_child();
+
+	if (!pid && (memcg_enter(name) || stay_on_cpu()))
+		_exit(255);
+	return pid;
 }
 
 int memcg_write(const char *name, const char *file, const char *value)

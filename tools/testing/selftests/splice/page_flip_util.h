@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "splice_util.h"
 
@@ -47,6 +48,13 @@ void flip_require(void);
  * processor for their LRU list, whose reference makes a give copy them.
  */
 int stay_on_cpu(void);
+/* Of a thread of who stays: be elsewhere.  -1: there is one processor. */
+int leave_cpu(void);
+
+/* Root becomes @uid for good, but may still look at itself in /proc. */
+int become(uid_t uid);
+
+long elapsed_ms(const struct timespec *since);
 
 /* One call each.  @more: SPLICE_F_NOCOPY, SPLICE_F_NONBLOCK, ... or 0. */
 ssize_t give(int wfd, const void *mem, size_t len, unsigned int more);
@@ -203,6 +211,8 @@ int memcg_remove(const char *name);
 /* The path, until the next call. */
 const char *memcg_path(const char *name, const char *file);
 int memcg_enter(const char *name);
+/* fork_child(), in that group and on one processor; else it exits 255. */
+pid_t fork_in(const char *name);
 int memcg_write(const char *name, const char *file, const char *value);
 long memcg_read(const char *name, const char *file);
 

@@ -4,9 +4,12 @@
  * directions of vmsplice() in fs/splice.c (iter_to_pipe(), vmsplice_to_user())
  * and what a buffer of user memory goes through in fs/pipe.c.
  *
- * Left open: O_NONBLOCK of the pipe, because it is going to change; what a
- * kernel that gives and takes pages does with SPLICE_F_MOVE and flag bit 4,
- * because page_flip_test.c has it.
+ * SPLICE_F_MOVE is used here as well: with SPLICE_F_GIFT into a pipe, or out
+ * of one, a kernel may then give and take the pages, but the same bytes arrive.
+ * What becomes of the memory, SPLICE_F_NOCOPY and all else that goes with it is
+ * in page_flip_test.c, which comes with that kernel.
+ *
+ * Left open: O_NONBLOCK of the pipe, because it is going to change.
  *
  * errno	test, or why there is none
  * EAGAIN	eagain_full, eagain_empty

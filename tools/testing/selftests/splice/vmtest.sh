@@ -344,6 +344,14 @@ boot_again_after_int3()
 	boot
 }
 
+# What KUnit printed at boot, as if each of its suites were a program.
+add_kunit_results()
+{
+	sed -nE -e 's/\r$//' -e 's/^\[ *[0-9.]+\] //' -e 's/^    ([^ ])/  \1/' \
+		-e '/^(  1\.\.[0-9]|(  )?(not )?ok [0-9]+ )/p' \
+		"$workspace/console.log" | tee -a "$workspace/output"
+}
+
 # Leaf results: those of a program that prints a plan, else the program itself.
 # A program that fails after passing all its results is a failure too.
 count_results()
@@ -526,6 +534,7 @@ main()
 	echo "# vmtest: $accel, console log in $workspace/console.log" >&2
 	boot
 	boot_again_after_int3
+	[[ $mode != test ]] || add_kunit_results
 	report
 }
 
