@@ -18,6 +18,7 @@ srctree=$(realpath "$test_dir/../../../..")
 build_dir=""
 workspace=""
 bin_dir=""
+mod_dir=""
 keep_workspace=0
 build_first=1
 jobs=$(nproc)
@@ -49,7 +50,7 @@ usage: ${0##*/} [option ...]
   -B         build the kernel only
   -K         run the kernel that is built, without looking for changes
   -b DIR     run the programs in DIR, statically linked or scripts, instead of
-             building those of the tree
+             building those of the tree; modules in DIR/test_modules likewise
   -j N       jobs of the build (default: $(nproc))
   -t NAME    run this test program only; may be repeated
   -f FILTER  run only these tests of it: a harness test name, or a full
@@ -140,7 +141,8 @@ build_tests()
 	local f top hdr=$build_dir/vmtest.tests/hdr
 
 	if [[ $bin_dir ]]; then
-		mapfile -t all_programs < <(cd "$bin_dir" && printf '%s\n' *)
+		mapfile -t all_programs < <(cd "$bin_dir" &&
+			find -L . -maxdepth 1 -type f -printf '%P\n' | LC_ALL=C sort)
 		return
 	fi
 	top=$(realpath "$test_dir/../../../..")
@@ -149,13 +151,27 @@ build_tests()
 	make -s -C "$top" O="$hdr" ARCH=x86_64 headers >/dev/null ||
 		die "the headers do not build"
 	make -s -C "$test_dir" OUTPUT="$bin_dir" USERLDFLAGS=-static \
-		KHDR_INCLUDES="-isystem $hdr/usr/include" -j"$jobs" all >&2 ||
+		KHDR_INCLUDES="-isystem $hdr/usr/include" TEST_GEN_MODS_DIR= \
+		-j"$jobs" all >&2 ||
 		die "the tests do not build"
 	for f in "$test_dir"/*.sh; do
 		[[ $f -ef $bin_dir/${f##*/} ]] || cp -p "$f" "$bin_dir"
 	done
 	mapfile -t all_programs < <(make -s -C "$test_dir" OUTPUT="$bin_dir" \
 		COLLECTION=splice emit_tests | sed -n 's/^splice://p')
+}
+
+# Modules are for one kernel, so they are built for the one that is booted, for
+# programs of another directory too, unless that brings modules of its own.
+build_modules()
+{
+	mod_dir=$bin_dir/test_modules
+	! compgen -G "$mod_dir/*.ko" >/dev/null || return 0
+	mod_dir=$build_dir/vmtest.tests/modules
+	[[ -f $test_dir/test_modules/Makefile ]] || return 0
+	mkdir -p "$mod_dir" || die "cannot make $mod_dir"
+	make -s -C "$test_dir/test_modules" KDIR="$build_dir" MO="$mod_dir" \
+		ARCH=x86_64 >&2 || die "the test modules do not build"
 }
 
 choose_programs()
@@ -198,6 +214,10 @@ make_initrd()
 		echo "file /conf $workspace/conf 0644 0 0"
 		for f in "$bin_dir"/*; do
 			[[ -f $f ]] && echo "file /tests/${f##*/} $f 0755 0 0"
+		done
+		echo "dir /tests/test_modules 0755 0 0"
+		for f in "$mod_dir"/*.ko; do
+			[[ -f $f ]] && echo "file /tests/test_modules/${f##*/} $f 0644 0 0"
 		done
 		cd "$build_dir/vmtest.modules" && find lib/modules/* \
 			\( -type d -printf 'dir /%p 0755 0 0\n' \) -o \
@@ -509,6 +529,7 @@ main()
 	need mkfs.ext4 e2fsprogs
 	need mkfs.xfs xfsprogs
 	build_tests
+	build_modules
 	exec 9>&-
 	choose_programs
 	[[ $workspace ]] ||
