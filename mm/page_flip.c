@@ -22,7 +22,7 @@
  * Lock order, outermost first:
  *	mmap_lock or vma read lock
  *	  mmu notifier (invalidate_range_start() may sleep)
- *	    page table lock, of two tables in the order of their addresses
+ *	    page table lock; of a second table it is only tried
  *	      folio lock (tried only), swap cluster lock
  *	      list_lru and lruvec->lru_lock
  * Memory is charged, and page tables are allocated, under the vma lock and with
@@ -878,6 +878,10 @@ struct attach {
 	struct flip_batch *b;
 	struct vm_area_struct *vma;
 	struct mem_cgroup_adoption adoption;
+	/* The next folios go to a PMD each, and what they deposit there. */
+	bool pmd;
+	unsigned int nr_tables;
+	pgtable_t tables[ATTACH_PMDS];
 };
 
 static bool dest_busy(struct flip_batch *b, struct folio *folio)
@@ -998,9 +1002,9 @@ static long dest_clear(struct attach *a, unsigned long start, unsigned long end,
 		if (addr != next)
 			break;
 	}
-	addr -= (addr - start) % unit;
 	if (n < 0 && addr == start)
 		return n;
+	addr -= (addr - start) % unit;
 	if (used && addr > start)
 		dest_zap(a->vma, start, addr, tables);
 	return addr - start;
@@ -1059,22 +1063,27 @@ static void attach_set_ptes(struct attach *a, struct folio **folios,
 			    unsigned int nr, pte_t *ptep, unsigned long addr)
 {
 	unsigned int i, nr_pages = folio_nr_pages(folios[0]);
-	struct vm_area_struct *vma = a->vma;
 	unsigned long pfn = folio_pfn(folios[0]);
+	struct vm_area_struct *vma = a->vma;
 	pte_t pte = attach_mk_pte(folios[0], 0, vma);
 
 	for (i = 0; i < nr; i++) {
 		struct folio *folio = folios[i];
-		unsigned int at = i * nr_pages;
 
+		/* Where a pte is wider than a long, this does not go back. */
+		if (sizeof(pte_t) == sizeof(long))
+			pte = pte_advance_pfn(pte, folio_pfn(folio) - pfn);
+		else
+			pte = attach_mk_pte(folio, 0, vma);
+		pfn = folio_pfn(folio);
 		attach_release(folio, nr_pages);
-		set_ptes(vma->vm_mm, addr + at * PAGE_SIZE, ptep + at,
-			 pte_advance_pfn(pte, folio_pfn(folio) - pfn),
-			 nr_pages);
+		set_ptes(vma->vm_mm, addr, ptep, pte, nr_pages);
+		update_mmu_cache_range(NULL, vma, addr, ptep, nr_pages);
 		if (folio_test_pmd_mappable(folio))
 			deferred_split_folio(folio, false);
+		addr += nr_pages * PAGE_SIZE;
+		ptep += nr_pages;
 	}
-	update_mmu_cache_range(NULL, vma, addr, ptep, nr * nr_pages);
 }
 
 /* How many entries are empty, from the first on. */
@@ -1105,6 +1114,7 @@ static long attach_ptes(struct attach *a, struct folio **folios,
 		return -EAGAIN;
 	if (unlikely(check_stable_address_space(mm)))
 		err = -EFAULT;
+	VM_WARN_ON_ONCE(nr * nr_pages > PTRS_PER_PTE - pte_index(addr));
 	nr = err ? 0 : nr_empty(ptep, nr * nr_pages) / nr_pages;
 	if (nr) {
 		attach_folios(a, folios, nr, addr, PGTABLE_LEVEL_PTE);
@@ -1131,20 +1141,24 @@ static bool part_map(struct mm_struct *mm, struct attach_part *part)
 	return part->ptep;
 }
 
-static void parts_lock(spinlock_t *a, spinlock_t *b)
+/*
+ * The second lock is only tried: mremap() takes two of them in the order of what
+ * it moves, with the locks of its own vmas, which may lie beside ours.
+ */
+static bool parts_lock(const struct attach_part *part)
 {
-	if (a > b)
-		swap(a, b);
-	spin_lock(a);
-	if (a != b)
-		spin_lock_nested(b, SINGLE_DEPTH_NESTING);
+	spin_lock(part[0].ptl);
+	if (part[0].ptl == part[1].ptl || spin_trylock(part[1].ptl))
+		return true;
+	spin_unlock(part[0].ptl);
+	return false;
 }
 
-static void parts_unlock(spinlock_t *a, spinlock_t *b)
+static void parts_unlock(const struct attach_part *part)
 {
-	spin_unlock(a);
-	if (a != b)
-		spin_unlock(b);
+	if (part[0].ptl != part[1].ptl)
+		spin_unlock(part[1].ptl);
+	spin_unlock(part[0].ptl);
 }
 
 static bool part_empty(const struct attach_part *part)
@@ -1201,9 +1215,10 @@ static long attach_parts(struct attach *a, struct folio *folio,
 	if (!part_map(mm, &part[0]))
 		return -EAGAIN;
 	if (part_map(mm, &part[1])) {
-		parts_lock(part[0].ptl, part[1].ptl);
-		err = attach_parts_locked(a, folio, part);
-		parts_unlock(part[0].ptl, part[1].ptl);
+		if (parts_lock(part)) {
+			err = attach_parts_locked(a, folio, part);
+			parts_unlock(part);
+		}
 		pte_unmap(part[1].ptep);
 	}
 	pte_unmap(part[0].ptep);
@@ -1249,20 +1264,19 @@ static void attach_set_pmd(struct attach *a, struct folio *folio, pmd_t *pmd,
 }
 
 static long attach_pmds_locked(struct attach *a, struct folio **folios,
-			       unsigned int nr, pmd_t *pmd, unsigned long addr,
-			       pgtable_t *tables)
+			       unsigned int nr, pmd_t *pmd, unsigned long addr)
 {
 	unsigned int i;
 
 	if (unlikely(check_stable_address_space(a->vma->vm_mm)))
 		return -EFAULT;
-	nr = nr_empty_pmds(pmd, nr);
+	nr = nr_empty_pmds(pmd, min(nr, a->nr_tables));
 	if (!nr)
 		return -EAGAIN;
 	attach_folios(a, folios, nr, addr, PGTABLE_LEVEL_PMD);
 	for (i = 0; i < nr; i++)
 		attach_set_pmd(a, folios[i], pmd + i, addr + i * PMD_SIZE,
-			       tables[i]);
+			       a->tables[--a->nr_tables]);
 	return nr * PMD_SIZE;
 }
 
@@ -1272,30 +1286,42 @@ static long attach_pmds(struct attach *a, struct folio **folios,
 {
 	struct mm_struct *mm = a->vma->vm_mm;
 	pmd_t *pmd = flip_alloc_pmd(mm, addr);
-	pgtable_t tables[ATTACH_PMDS];
-	unsigned int i;
 	spinlock_t *ptl;
 	long ret;
 
 	if (!pmd)
 		return -ENOMEM;
-	nr = nr_empty_pmds(pmd, nr);
-	if (!nr)
-		return -EAGAIN;
-	for (i = 0; i < nr; i++) {
-		tables[i] = pte_alloc_one(mm);
-		if (!tables[i])
+	ptl = pmd_lock(mm, pmd);
+	ret = attach_pmds_locked(a, folios, nr, pmd, addr);
+	spin_unlock(ptl);
+	return ret;
+}
+
+/* For as many as are empty, or for one that is emptied; none is an error. */
+static int attach_alloc_tables(struct attach *a, unsigned long addr,
+			       unsigned int max)
+{
+	struct mm_struct *mm = a->vma->vm_mm;
+	pmd_t *pmd;
+
+	if (!a->pmd)
+		return 0;
+	pmd = flip_alloc_pmd(mm, addr);
+	if (!pmd)
+		return -ENOMEM;
+	max = max(nr_empty_pmds(pmd, max), 1U);
+	for (; a->nr_tables < max; a->nr_tables++) {
+		a->tables[a->nr_tables] = pte_alloc_one(mm);
+		if (!a->tables[a->nr_tables])
 			break;
 	}
-	if (!i)
-		return -ENOMEM;
-	nr = i;
-	ptl = pmd_lock(mm, pmd);
-	ret = attach_pmds_locked(a, folios, nr, pmd, addr, tables);
-	spin_unlock(ptl);
-	for (i = ret > 0 ? ret / PMD_SIZE : 0; i < nr; i++)
-		pte_free(mm, tables[i]);
-	return ret;
+	return a->nr_tables ? 0 : -ENOMEM;
+}
+
+static void attach_free_tables(struct attach *a)
+{
+	while (a->nr_tables)
+		pte_free(a->vma->vm_mm, a->tables[--a->nr_tables]);
 }
 #else
 static bool attach_suits_pmd(struct attach *a, struct folio *folio,
@@ -1309,6 +1335,16 @@ static long attach_pmds(struct attach *a, struct folio **folios,
 {
 	return -EAGAIN;
 }
+
+static int attach_alloc_tables(struct attach *a, unsigned long addr,
+			       unsigned int max)
+{
+	return 0;
+}
+
+static void attach_free_tables(struct attach *a)
+{
+}
 #endif
 
 /*
@@ -1321,11 +1357,10 @@ static long attach_step(struct attach *a, struct folio **folios,
 	unsigned long end = addr + folio_size(folios[0]);
 	long ret;
 
-	if (attach_suits_pmd(a, folios[0], addr)) {
+	if (a->pmd) {
 		ret = attach_pmds(a, folios, nr, addr);
 		if (ret != -EAGAIN || !again)
 			return ret;
-		nr = 1;
 	}
 	if (flip_table_end(addr, end) != end)
 		return attach_parts(a, folios[0], addr);
@@ -1351,7 +1386,7 @@ static unsigned long attach_reach(struct attach *a, struct folio *folio,
 {
 	unsigned long next = addr + folio_size(folio), end;
 
-	if (attach_suits_pmd(a, folio, addr)) {
+	if (a->pmd) {
 		end = addr + ATTACH_PMDS * PMD_SIZE;
 		return min(end - 1, addr | ~PUD_MASK) + 1;
 	}
@@ -1418,8 +1453,10 @@ static long attach_charged(struct attach *a, struct folio **folios,
 		ret = attach_step(a, folios, nr, addr, tries);
 		if (ret != -EAGAIN)
 			return ret;
-		ret = dest_clear(a, addr, addr + nr * size, size,
-				 attach_suits_pmd(a, folios[0], addr));
+		/* It may take PTEs in the end, which is one at a time. */
+		if (a->pmd)
+			nr = 1;
+		ret = dest_clear(a, addr, addr + nr * size, size, a->pmd);
 		if (!ret)
 			return flip_stop(a->b, PAGE_FLIP_DESTBUSY, size);
 		if (ret > 0)
@@ -1439,6 +1476,8 @@ static long attach_items(struct attach *a, unsigned int first,
 	unsigned int max;
 	long ret, nr;
 
+	/* Once: prctl() may change it meanwhile. */
+	a->pmd = attach_suits_pmd(a, folios[0], addr);
 	max = min(attach_room(a, folios[0], addr, end), a->b->nr - first);
 	if (!max)
 		return flip_stop(a->b, PAGE_FLIP_SHORT, end - addr);
@@ -1456,7 +1495,10 @@ static long attach_items(struct attach *a, unsigned int first,
 		ret = attach_charge(a, folios[0], nr);
 	}
 	if (!ret) {
-		ret = attach_charged(a, folios, nr, addr);
+		ret = attach_alloc_tables(a, addr, nr);
+		if (!ret)
+			ret = attach_charged(a, folios, nr, addr);
+		attach_free_tables(a);
 		mem_cgroup_adopt_finish(&a->adoption);
 	}
 	max = ret > 0 ? ret / size : 0;

@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -875,6 +876,15 @@ static void do_socket(struct side *s)
 		usleep(100);
 }
 
+/* What suits a PMD at one moment does not at the next. */
+static void do_thp(struct side *s)
+{
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	sched_yield();
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	usleep(pick(s, 200));
+}
+
 #define ZAP (MAY_LOSE | MAY_BLANK | MAY_CUT | MAY_TEAR)
 
 /* clang-format off */
@@ -904,6 +914,7 @@ static const struct disturbance
 	reader = { "read", need_memory, do_read, 0 },
 	teed = { "tee", need_pipe, do_tee, 0 },
 	spliced = { "splice", need_pipe, do_splice, 0 },
+	thp = { "PR_SET_THP_DISABLE", NULL, do_thp, 0 },
 	socket_too = { "splice to a socket", need_socket, do_socket, 0 };
 /* clang-format on */
 
@@ -946,6 +957,8 @@ FIXTURE_VARIANT_ADD(race, ksm_giver) { &ksm, GIVER };
 FIXTURE_VARIANT_ADD(race, ksm_taker) { &ksm, TAKER };
 FIXTURE_VARIANT_ADD(race, split_giver) { &split, GIVER };
 FIXTURE_VARIANT_ADD(race, split_taker) { &split, TAKER };
+FIXTURE_VARIANT_ADD(race, thp_giver) { &thp, GIVER };
+FIXTURE_VARIANT_ADD(race, thp_taker) { &thp, TAKER };
 FIXTURE_VARIANT_ADD(race, look_giver) { &look, GIVER };
 FIXTURE_VARIANT_ADD(race, look_taker) { &look, TAKER };
 FIXTURE_VARIANT_ADD(race, migrate) { &migrate, NEITHER };
