@@ -7,7 +7,7 @@ CONFIG ?= test
 S := scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree export kernel run shell test check bench lint mbox clean
+.PHONY: help deps tree export kernel run shell test repairs check bench lint mbox clean
 
 flags = $(if $(UNPATCHED),-u)
 
@@ -19,6 +19,7 @@ help:
 	@echo 'make export   build/linux -> patches/ and the new files here'
 	@echo 'make kernel   build it [CONFIG=test|debug|kcsan|fault] [UNPATCHED=1]'
 	@echo 'make test     run the selftests in it [T=program] [F=filter] [...]'
+	@echo 'make repairs  what was repaired: test fails on the base, passes here'
 	@echo 'make shell    an interactive guest'
 	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
@@ -51,6 +52,12 @@ run: override CONFIG = test
 run: override UNPATCHED =
 run: kernel
 	@$(S)/run $(if $(FILE),'$(FILE)')
+
+repairs: override CONFIG = test
+repairs: override UNPATCHED = 1
+repairs: kernel
+	@UNPATCHED= $(S)/kernel -c test
+	@$(S)/repairs
 
 bench: override CONFIG = test
 bench: override UNPATCHED = 1

@@ -834,6 +834,44 @@ TEST_F(blocked, wakes_when_unblocked)
 	ASSERT_EQ(0, arrived(j));
 }
 
+/* Who waits for data does not keep others from the position of the output. */
+TEST(position_is_free_while_pipe_is_empty)
+{
+	int fd = file_to_hit(BACKING_TMPFS), fds[2];
+	pid_t pid;
+
+	if (fd < 0)
+		SKIP(return, "no tmpfs here");
+	ASSERT_EQ(0, pipe(fds));
+	pid = spawn_move(fds[0], fd, LEN);
+	ASSERT_TRUE(await_asleep(pid, SYS_splice));
+	ASSERT_EQ(0, position(fd));
+	ASSERT_EQ(0, write_pattern(fds[1], LEN, 0, SEED));
+	ASSERT_EQ(0, reap(pid));
+	ASSERT_EQ(LEN, position(fd));
+	ASSERT_EQ(0, pread_pattern(fd, 0, LEN, 0, SEED));
+}
+
+/* Nor does who waits for room. */
+TEST(position_is_free_while_pipe_is_full)
+{
+	int fd = backing_file_filled(BACKING_TMPFS, FILE_LEN, SEED), fds[2];
+	ssize_t stuffing;
+	pid_t pid;
+
+	if (fd < 0)
+		SKIP(return, "no tmpfs here");
+	stuffing = pipe_full(fds);
+	ASSERT_LT(0, stuffing);
+	pid = spawn_move(fd, fds[1], LEN);
+	ASSERT_TRUE(await_asleep(pid, SYS_splice));
+	ASSERT_EQ(0, position(fd));
+	ASSERT_EQ(0, read_zeroes(fds[0], stuffing));
+	ASSERT_EQ(0, reap(pid));
+	ASSERT_EQ(LEN, position(fd));
+	ASSERT_EQ(0, read_pattern(fds[0], LEN, 0, SEED));
+}
+
 /* A handled signal ends the wait with EINTR, and nothing is lost. */
 TEST_F(blocked, eintr_by_signal)
 {

@@ -9,7 +9,7 @@
  * What becomes of the memory, SPLICE_F_NOCOPY and all else that goes with it is
  * in page_flip_test.c, which comes with that kernel.
  *
- * Left open: O_NONBLOCK of the pipe, because it is going to change.
+ * Left open: O_NONBLOCK of the pipe, because it changed.
  *
  * errno	test, or why there is none
  * EAGAIN	eagain_full, eagain_empty
