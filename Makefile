@@ -7,7 +7,7 @@ CONFIG ?= test
 S := scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree export kernel run shell test repairs check bench lint mbox clean
+.PHONY: help deps tree export kernel run shell test repairs debug check bench lint mbox clean
 
 flags = $(if $(UNPATCHED),-u)
 
@@ -18,8 +18,9 @@ help:
 	@echo 'make tree     base + queue -> build/linux, a git tree'
 	@echo 'make export   build/linux -> patches/ and the new files here'
 	@echo 'make kernel   build it [CONFIG=test|debug|kcsan|fault] [UNPATCHED=1]'
-	@echo 'make test     run the selftests in it [T=program] [F=filter] [...]'
+	@echo 'make test     run the selftests in it [T=program] [F=filter] [E=NAME=VALUE] [...]'
 	@echo 'make repairs  what was repaired: test fails on the base, passes here'
+	@echo 'make debug    all of it under fire: sanitizers, races, faults, fuzz [MINUTES=10]'
 	@echo 'make shell    an interactive guest'
 	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
@@ -43,7 +44,7 @@ kernel: deps
 	@$(S)/kernel -c $(CONFIG) $(flags)
 
 test: kernel
-	@$(S)/test -c $(CONFIG) $(flags) $(T:%=-t %) $(if $(F),-f '$(F)')
+	@$(S)/test -c $(CONFIG) $(flags) $(T:%=-t %) $(if $(F),-f '$(F)') $(E:%=-E %)
 
 shell: kernel
 	@$(S)/test -c $(CONFIG) $(flags) -i
@@ -58,6 +59,10 @@ repairs: override UNPATCHED = 1
 repairs: kernel
 	@UNPATCHED= $(S)/kernel -c test
 	@$(S)/repairs
+
+debug: deps
+	@UNPATCHED= $(S)/tree --keep
+	@$(S)/debug $(if $(MINUTES),-m $(MINUTES))
 
 bench: override CONFIG = test
 bench: override UNPATCHED = 1

@@ -42,14 +42,12 @@
 #define FLIP_GFP (GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /*
- * ->private is the user who gave the buffer, with a reference to him; in that
- * of a hole also whether limits hold for him.
+ * ->private is the user who gave the buffer, with a reference to him.  A hole
+ * counts against nobody.
  */
-#define HOLE_LIMITED 1UL
-
 static struct user_struct *buf_user(const struct pipe_buffer *buf)
 {
-	return (struct user_struct *)(buf->private & ~HOLE_LIMITED);
+	return (struct user_struct *)buf->private;
 }
 
 static void given_buf_release(struct pipe_inode_info *pipe,
@@ -93,47 +91,34 @@ static const struct pipe_buf_operations given_buf_ops = {
 static void hole_buf_release(struct pipe_inode_info *pipe,
 			     struct pipe_buffer *buf)
 {
-	free_uid(buf_user(buf));
 }
 
 static bool hole_buf_get(struct pipe_inode_info *pipe, struct pipe_buffer *buf)
 {
-	get_uid(buf_user(buf));
 	return true;
-}
-
-static bool hole_may_fill(const struct pipe_buffer *buf, unsigned int nr_pages)
-{
-	unsigned long used = account_pipe_buffers(buf_user(buf), 0, nr_pages);
-
-	if (!(buf->private & HOLE_LIMITED) ||
-	    (!too_many_pipe_buffers_soft(used) &&
-	     !too_many_pipe_buffers_hard(used)))
-		return true;
-	account_pipe_buffers(buf_user(buf), nr_pages, 0);
-	return false;
 }
 
 /*
  * Whoever wants a page of a hole gets zeroes of his own, which his memcg pays
- * for.  They are in flight from now on, and count against the user who gave.
+ * for.  They are in flight from now on, and count against him: who gave the
+ * hole has no say in how often it is duplicated, and filled.
  */
 static int hole_buf_confirm(struct pipe_inode_info *pipe,
 			    struct pipe_buffer *buf)
 {
 	unsigned int order = get_order(buf->len);
-	struct folio *folio;
+	unsigned int nr = pipe_account_upto(current_user(), 1U << order);
+	struct folio *folio = NULL;
 
-	if (!hole_may_fill(buf, 1U << order))
-		return -ENOMEM;
-	folio = page_flip_alloc(order, FLIP_GFP | __GFP_ZERO);
+	if (nr == 1U << order)
+		folio = page_flip_alloc(order, FLIP_GFP | __GFP_ZERO);
 	if (!folio) {
-		account_pipe_buffers(buf_user(buf), 1U << order, 0);
+		account_pipe_buffers(current_user(), nr, 0);
 		return -ENOMEM;
 	}
 	folio_mark_uptodate(folio);
 	flush_dcache_folio(folio);
-	buf->private &= ~HOLE_LIMITED;
+	buf->private = (unsigned long)get_uid(current_user());
 	buf->page = folio_page(folio, 0);
 	buf->offset = 0;
 	buf->ops = &given_buf_ops;
@@ -233,23 +218,14 @@ static void set_folio(struct pipe_buffer *buf, struct folio *folio,
 	buf->private = (unsigned long)user;
 }
 
-static void set_hole(struct pipe_buffer *buf, unsigned long nr_pages,
-		     unsigned long private)
+static void set_hole(struct pipe_buffer *buf, unsigned long nr_pages)
 {
 	buf->page = NULL;
 	buf->offset = 0;
 	buf->len = nr_pages * PAGE_SIZE;
 	buf->ops = &hole_buf_ops;
 	buf->flags = 0;
-	buf->private = private;
-}
-
-static unsigned long hole_private(struct user_struct *user)
-{
-	if (has_capability_noaudit(current, CAP_SYS_RESOURCE) ||
-	    has_capability_noaudit(current, CAP_SYS_ADMIN))
-		return (unsigned long)user;
-	return (unsigned long)user | HOLE_LIMITED;
+	buf->private = 0;
 }
 
 static void give_batch(struct flip_call *call)
@@ -259,21 +235,20 @@ static void give_batch(struct flip_call *call)
 	const unsigned int mask = pipe->ring_size - 1;
 	struct user_struct *user = current_user();
 	struct flip_batch *b = call->batch;
-	unsigned int i, head = pipe->head, nr = b->nr;
-	unsigned long private = b->holes ? hole_private(user) : 0;
+	unsigned int i, head = pipe->head, nr = b->nr, folios = 0;
 
 	for (i = 0; i < nr; i++, head++) {
 		struct folio *item = b->item[i];
 
-		if (flip_is_hole(item))
-			set_hole(&bufs[head & mask], flip_hole_pages(item),
-				 private);
-		else
-			set_folio(&bufs[head & mask], item, folio_size(item),
-				  user);
+		if (flip_is_hole(item)) {
+			set_hole(&bufs[head & mask], flip_hole_pages(item));
+			continue;
+		}
+		set_folio(&bufs[head & mask], item, folio_size(item), user);
+		folios++;
 	}
 	pipe->head = head;
-	refcount_add(nr, &user->__count);
+	refcount_add(folios, &user->__count);
 	call->moved += (size_t)b->pages * PAGE_SIZE;
 	call->holes += (size_t)b->holes * PAGE_SIZE;
 }
@@ -642,6 +617,10 @@ static void take_batch(struct flip_call *call, size_t len)
 			buf->offset += len;
 			break;
 		}
+		len -= buf->len;
+		buf->ops = NULL;
+		if (pipe_buf_is_hole(buf))
+			continue;
 		if (buf_user(buf) != user) {
 			uncharge_user(user, nr, pages);
 			user = buf_user(buf);
@@ -649,10 +628,7 @@ static void take_batch(struct flip_call *call, size_t len)
 			pages = 0;
 		}
 		nr++;
-		if (!pipe_buf_is_hole(buf))
-			pages += buf->len >> PAGE_SHIFT;
-		len -= buf->len;
-		buf->ops = NULL;
+		pages += buf->len >> PAGE_SHIFT;
 	}
 	pipe->tail = slot;
 	uncharge_user(user, nr, pages);

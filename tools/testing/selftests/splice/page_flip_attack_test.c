@@ -2090,7 +2090,7 @@ TEST_F(armed, take_hole)
 
 /*
  * Crypto in the kernel reads given buffers, and writes to none of them.  (Not
- * every user may choose an algorithm.)
+ * every user may choose an algorithm: the socket was handed to him.)
  */
 FIXTURE(alg)
 {
@@ -2160,6 +2160,7 @@ TEST_F(alg, digest)
 
 	if (op < 0)
 		SKIP(return, "no AF_ALG: %s", strerror(errno));
+	ASSERT_EQ(0, become(MALLORY));
 	pattern_fill(copy, self->len, 0, SEED);
 	ASSERT_EQ(self->len, send(op, copy, self->len, 0));
 	ASSERT_EQ(0, read_all(op, want, sizeof(want)));
@@ -2204,6 +2205,7 @@ TEST_F(alg, cipher)
 
 	if (op < 0)
 		SKIP(return, "no AF_ALG: %s", strerror(errno));
+	ASSERT_EQ(0, become(MALLORY));
 	ASSERT_EQ(0, alg_decrypt(op));
 	ASSERT_EQ(self->len, give(self->fds[1], self->src, self->len, 0));
 	ASSERT_EQ(self->len, tee(self->fds[0], self->b[1], self->len, 0));
@@ -2350,6 +2352,7 @@ TEST_F(killed, no_zeroes)
 	int i, part = 0;
 	pid_t pid;
 
+	ASSERT_EQ(0, become(MALLORY));
 	for (i = 0; i < NR_KILLED; i++) {
 		ssize_t len;
 
@@ -2462,7 +2465,7 @@ static pid_t spawn_giver(int wfd, enum mem_kind kind, bool swapped,
 	if (pid)
 		return pid;
 	mem = map_mem(SWAP_LEN);
-	if (!mem)
+	if (!mem || become(MALLORY))
 		_exit(1);
 	/* Under pressure not all folios are what they were asked for. */
 	if (mem_fill(mem, SWAP_LEN, kind, SEED) && more)
@@ -2679,6 +2682,7 @@ TEST(nocopy_is_refused)
 	struct uring ring;
 	int a[2], b[2];
 
+	ASSERT_EQ(0, become(MALLORY));
 	ASSERT_EQ(0, pipe(a));
 	ASSERT_EQ(0, pipe(b));
 	ASSERT_EQ(0, write_pattern(a[1], PAGE, 0, SEED));

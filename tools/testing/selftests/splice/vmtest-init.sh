@@ -46,7 +46,7 @@ run_program()
 	esac
 	echo "  # Subtest: $1"
 	# shellcheck disable=SC2086 # two words or none
-	{ timeout -k 5 "${prog_limit:-600}" "/tests/$1" $args 2>&1
+	{ timeout -k 5 "$prog_limit" "/tests/$1" $args 2>&1
 	  echo $? > /tmp/status; } | tee /tmp/said | sed 's/^/  /'
 	status=$(cat /tmp/status)
 	why=$(sed -n 's/^1\.\.0 # SKIP//p' /tmp/said)

@@ -26,6 +26,7 @@ accel=auto
 mem=2048
 cpus=2
 limit=1800
+prog_limit=""
 boot_limit=300
 filter=""
 command=""
@@ -33,6 +34,7 @@ mode="test"
 fragments=()
 expected_skips=()
 programs=()
+environment=()
 drives=()
 
 SPLAT='BUG:|WARNING:|Oops|KASAN|KCSAN|KMSAN|UBSAN|kernel BUG|Kernel panic'
@@ -55,6 +57,7 @@ usage: ${0##*/} [option ...]
   -t NAME    run this test program only; may be repeated
   -f FILTER  run only these tests of it: a harness test name, or a full
              fixture.variant.test
+  -E NAME=VALUE  set this in the environment of the programs; may be repeated
   -e TEXT    a skip whose line has TEXT is expected; may be repeated
   -r CMD     run CMD in the guest instead of the tests, print its output
   -i         interactive: a shell in the guest
@@ -64,6 +67,7 @@ usage: ${0##*/} [option ...]
   -m MIB     memory of the guest (default: $mem)
   -n N       processors of the guest (default: $cpus)
   -s SEC     time limit of the guest (default: $limit)
+  -p SEC     time limit of a program (default: that of the file settings)
   -w DIR     keep initramfs, disks, console log and results here
   -h         this help
 EOF
@@ -191,7 +195,8 @@ guest_conf()
 	printf 'programs=%q\n' "${programs[*]}"
 	printf 'filter=%q\n' "$filter"
 	printf 'command=%q\n' "$command"
-	sed -n 's/^timeout=\([0-9]*\)$/prog_limit=\1/p' "$test_dir/settings"
+	printf 'prog_limit=%q\n' "$prog_limit"
+	(( ! ${#environment[@]} )) || printf 'export %q\n' "${environment[@]}"
 }
 
 # gen_init_cpio makes device nodes without being root.
@@ -465,7 +470,7 @@ parse_options()
 {
 	local opt
 
-	while getopts 'd:S:c:BKb:j:t:f:e:r:ix:a:m:n:s:w:h' opt; do
+	while getopts 'd:S:c:BKb:j:t:f:E:e:r:ix:a:m:n:s:p:w:h' opt; do
 		case $opt in
 		d) build_dir=$OPTARG ;;
 		S) srctree=$(realpath -m "$OPTARG") ;;
@@ -476,6 +481,7 @@ parse_options()
 		j) jobs=$OPTARG ;;
 		t) programs+=("$OPTARG") ;;
 		f) filter=$OPTARG ;;
+		E) environment+=("$OPTARG") ;;
 		e) expected_skips+=("$OPTARG") ;;
 		r) mode=run command=$OPTARG ;;
 		i) mode=shell ;;
@@ -484,6 +490,7 @@ parse_options()
 		m) mem=$OPTARG ;;
 		n) cpus=$OPTARG ;;
 		s) limit=$OPTARG ;;
+		p) prog_limit=$OPTARG ;;
 		w) workspace=$OPTARG keep_workspace=1 ;;
 		h) usage; exit 0 ;;
 		*) usage >&2; exit 1 ;;
@@ -498,8 +505,13 @@ check_options()
 {
 	local n f
 
-	for n in "$jobs" "$mem" "$cpus" "$limit"; do
+	: "${prog_limit:=$(sed -n 's/^timeout=//p' "$test_dir/settings")}"
+	for n in "$jobs" "$mem" "$cpus" "$limit" "$prog_limit"; do
 		[[ $n =~ ^[1-9][0-9]*$ ]] || die "$n is no number; see -h"
+	done
+	for n in "${environment[@]}"; do
+		[[ $n =~ ^[A-Za-z_][A-Za-z0-9_]*= ]] ||
+			die "$n is no NAME=VALUE; see -h"
 	done
 	[[ $accel =~ ^(auto|kvm|tcg|icount)$ ]] || die "no accelerator $accel"
 	for f in "${fragments[@]}" "${drives[@]}"; do
