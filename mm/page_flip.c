@@ -1565,7 +1565,8 @@ static long attach_vma(struct flip_batch *b, struct vm_area_struct *vma,
  * Return: Bytes attached, which may be 0 if @batch->reason says so; -EFAULT if
  * nothing is mapped there or it may not be written; -ENOMEM if the memcg is
  * full or there is no memory for page tables; -EHWPOISON if the page is
- * poisoned; -EINTR if the caller is being killed.
+ * poisoned; -EINTR if the caller is being killed.  A memcg that has no room for
+ * page tables or the anon_vma may kill, as in a page fault.
  */
 long page_flip_attach(unsigned long addr, unsigned long end,
 		      struct flip_batch *batch)

@@ -763,7 +763,8 @@ TEST_F(charged, who_pays)
 		     memcg_read(GIVER, "memory.current"));
 	expect_about(_metadata, taker + CHARGE_LEN,
 		     memcg_read(TAKER, "memory.current"));
-	EXPECT_LE(CHARGE_LEN, memcg_stat(TAKER, "memory.stat", "anon"));
+	/* Statistics may lag behind by what processors have batched. */
+	EXPECT_LE(CHARGE_LEN - SLACK, memcg_stat(TAKER, "memory.stat", "anon"));
 
 	ASSERT_EQ(0, step_tell(self->taker_step[0]));
 	EXPECT_EQ(0, reap(self->taker));

@@ -704,6 +704,7 @@ ssize_t __wrap_write(int fd, const void *buf, size_t len)
 #define FAULT_ALL (FAULT_SLAB | FAULT_PAGE | FAULT_USERCOPY)
 #define FIRST_HALF "after half of a give the other side has what it waits for"
 #define FRAME "what a signal handler needs is copied, too, or kills"
+#define HANDLER "what fails is a call of the signal handler, which makes one"
 #define LONGER \
 	"the copy made before the offset could not be stored is more input"
 #define NO_EVENT "an event that there is no memory for comes as an overflow"
@@ -737,7 +738,7 @@ static const struct {
 	{ "splice_test", "epipe_tcp_shutdown", FAULT_USERCOPY, FRAME },
 	{ "splice_test", "epipe_unix_shutdown", FAULT_USERCOPY, FRAME },
 	{ "splice_test", "notifies_watchers", FAULT_SLAB, NO_EVENT },
-	{ "splice_test", "restarts_after_signal", FAULT_USERCOPY, FRAME },
+	{ "splice_test", "restarts_after_signal", FAULT_ALL, HANDLER },
 	{ "splice_test", "short_count_by_signal", FAULT_USERCOPY, FRAME },
 	{ "tee_test", "eintr", FAULT_USERCOPY, FRAME },
 	{ "tee_test", "epipe_full_without_reader", FAULT_USERCOPY, FRAME },

@@ -659,7 +659,7 @@ static size_t more_room(const struct scene *s, size_t pages)
 
 static int rise(struct scene *s, int kinds)
 {
-	const char *group = s->act == &take_tables ? TAKER : GIVER;
+	const char *group = s->act == &give_it ? GIVER : TAKER;
 	size_t pages;
 
 	faults_by_hand();
@@ -900,9 +900,11 @@ TEST(needs_fault_injection)
 
 int main(int argc, char **argv)
 {
-	char *rest[] = { argv[0], "-f", "charge", "-f", "global", NULL };
+	static const char *const rest[] = {
+		"splice_fault_test", "-f", "charge", "-f", "global", NULL
+	};
 
 	if (argc > 1 || faults_available())
 		return test_harness_run(argc, argv);
-	return test_harness_run(ARRAY_SIZE(rest) - 1, rest);
+	return test_harness_run(ARRAY_SIZE(rest) - 1, (char **)rest);
 }
