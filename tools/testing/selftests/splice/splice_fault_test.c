@@ -898,6 +898,11 @@ TEST(needs_fault_injection)
 		SKIP(return, "no fault injection");
 }
 
+static __attribute__((constructor)) void flip_required(void)
+{
+	flip_require();
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const rest[] = {
