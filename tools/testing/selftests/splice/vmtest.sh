@@ -54,7 +54,8 @@ usage: ${0##*/} [option ...]
   -b DIR     run the programs in DIR, statically linked or scripts, instead of
              building those of the tree; modules in DIR/test_modules likewise
   -j N       jobs of the build (default: $(nproc))
-  -t NAME    run this test program only; may be repeated
+  -t NAME    run this test program only, also one that does not run by
+             itself; may be repeated
   -f FILTER  run only these tests of it: a harness test name, or a full
              fixture.variant.test
   -E NAME=VALUE  set this in the environment of the programs; may be repeated
@@ -184,7 +185,7 @@ choose_programs()
 
 	(( ${#programs[@]} )) || programs=("${all_programs[@]}")
 	for p in "${programs[@]}"; do
-		[[ " ${all_programs[*]} " == *" $p "* ]] ||
+		[[ " ${all_programs[*]} " == *" $p "* || -x $bin_dir/$p ]] ||
 			die "no test program $p; there are: ${all_programs[*]}"
 	done
 }
