@@ -42,33 +42,11 @@
 #define GIVER "giver"
 #define TAKER "taker"
 
-/* The number in a line "NAME NUMBER", or "NAME: NUMBER"; -1: none. */
-static long line_of(const char *path, const char *name)
-{
-	const size_t len = strlen(name);
-	FILE *file = fopen(path, "r");
-	char line[256];
-	long value = -1;
-
-	if (!file)
-		return -1;
-	while (fgets(line, sizeof(line), file))
-		if (!strncmp(line, name, len) && strchr(" :", line[len]))
-			value = atol(line + len + 1);
-	fclose(file);
-	return value;
-}
-
-static long memcg_stat(const char *name, const char *file, const char *key)
-{
-	return line_of(memcg_path(name, file), key);
-}
-
 /* In pages, with what the processors hold back. */
 static long meminfo_get(const char *name)
 {
 	vmstat_get("nr_flip_pages");
-	return line_of("/proc/meminfo", name) / (PAGE / 1024);
+	return number_in("/proc/meminfo", name) / (PAGE / 1024);
 }
 
 static pid_t fork_user(uid_t uid)
@@ -78,25 +56,6 @@ static pid_t fork_user(uid_t uid)
 	if (!pid && become(uid))
 		_exit(254);
 	return pid;
-}
-
-static int send_fd(int sock, int fd)
-{
-	char space[CMSG_SPACE(sizeof(fd))] = { 0 };
-	struct iovec iov = { "", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = space,
-		.msg_controllen = sizeof(space),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	return sendmsg(sock, &msg, 0) == 1 ? 0 : -1;
 }
 
 static int receive_fd(int sock)
@@ -127,7 +86,7 @@ static int lose_fd(int fd)
 
 	if (unix_pair(sv))
 		return -1;
-	err = send_fd(sv[0], fd) || send_fd(sv[0], sv[1]);
+	err = send_fds(sv[0], &fd, 1, 0) || send_fds(sv[0], &sv[1], 1, 0);
 	close(sv[0]);
 	close(sv[1]);
 	return err;
@@ -222,7 +181,7 @@ static int pipe_from(int sv[2], uid_t uid, size_t nr)
 		return reap(pid) ? -1 : receive_fd(sv[0]);
 	if (pipe_of(fds, RING) || give_as(uid, fds[1], nr))
 		_exit(1);
-	_exit(send_fd(sv[1], fds[0]) ? 2 : 0);
+	_exit(send_fds(sv[1], &fds[0], 1, 0) ? 2 : 0);
 }
 
 /* Short at the limit, then EAGAIN, although the descriptor may block. */
@@ -373,7 +332,7 @@ TEST_F(account, spliced_to_another_user)
 		if (pipe_of(own, RING) || splice(fds[0], NULL, own[1], NULL,
 						 20 * PAGE, 0) != 20 * PAGE)
 			_exit(1);
-		_exit(send_fd(self->sv[1], own[0]) ? 2 : 0);
+		_exit(send_fds(self->sv[1], &own[0], 1, 0) ? 2 : 0);
 	}
 	ASSERT_EQ(0, reap(pid));
 	other = receive_fd(self->sv[0]);
@@ -1220,7 +1179,8 @@ FIXTURE_VARIANT_ADD(orphaned, folio_2m) { MEM_2M };
 
 static long dying_cgroups(void)
 {
-	return line_of("/sys/fs/cgroup/cgroup.stat", "nr_dying_subsys_memory");
+	return number_in("/sys/fs/cgroup/cgroup.stat",
+			 "nr_dying_subsys_memory");
 }
 
 FIXTURE_SETUP(orphaned)

@@ -471,8 +471,7 @@ long same_frames(const void *mem, size_t nr, const uint64_t *frames)
 	return same;
 }
 
-/* The number behind @name and blanks in a file of such lines, or -1. */
-static long number_in(const char *path, const char *name)
+long number_in(const char *path, const char *name)
 {
 	FILE *file = fopen(path, "r");
 	const size_t len = strlen(name);
@@ -482,8 +481,8 @@ static long number_in(const char *path, const char *name)
 	if (!file)
 		return -1;
 	while (fgets(line, sizeof(line), file))
-		if (!strncmp(line, name, len) && strchr(" \t", line[len]))
-			value = atol(line + len);
+		if (!strncmp(line, name, len) && strchr(" \t:", line[len]))
+			value = atol(line + len + 1);
 	fclose(file);
 	return value;
 }
@@ -609,6 +608,25 @@ const char *flip_difference_in(const struct flip_counts *before,
 	return flip_difference(before, &want);
 }
 
+int send_fds(int sock, const int *fds, size_t nr, int flags)
+{
+	char space[CMSG_SPACE(2 * sizeof(int))] = { 0 };
+	struct iovec iov = { "", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = space,
+		.msg_controllen = CMSG_SPACE(nr * sizeof(int)),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(nr * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, nr * sizeof(int));
+	return sendmsg(sock, &msg, flags) == 1 ? 0 : -1;
+}
+
 int step_pair(int sv[2])
 {
 	return socketpair(AF_UNIX, SOCK_STREAM, 0, sv);
@@ -716,4 +734,9 @@ long memcg_read(const char *name, const char *file)
 	    !strcmp(text, "max"))
 		return -1;
 	return atol(text);
+}
+
+long memcg_stat(const char *name, const char *file, const char *key)
+{
+	return number_in(memcg_path(name, file), key);
 }

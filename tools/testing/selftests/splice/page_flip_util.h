@@ -125,6 +125,9 @@ bool frames_visible(void);
 /* How many of @nr page frames are the same at @mem, and are one at all. */
 long same_frames(const void *mem, size_t nr, const uint64_t *frames);
 
+/* The number in the line "@name NUMBER", or "@name: NUMBER", or -1. */
+long number_in(const char *path, const char *name);
+
 /* Anonymous memory of this process (RssAnon), in pages. */
 long rss_pages(void);
 /* A line of /proc/vmstat, -1: it has none.  Node counters are exact for root. */
@@ -194,6 +197,9 @@ const char *flip_difference_in(const struct flip_counts *before,
 				 before,     \
 				 &(struct flip_list){ { 0, ##__VA_ARGS__ } }))
 
+/* A message with up to two descriptors; @flags are those of sendmsg(). */
+int send_fds(int sock, const int *fds, size_t nr, int flags);
+
 /* Two processes in step, over a socketpair() each has an end of. */
 int step_pair(int sv[2]);
 int step_tell(int fd);
@@ -215,5 +221,7 @@ int memcg_enter(const char *name);
 pid_t fork_in(const char *name);
 int memcg_write(const char *name, const char *file, const char *value);
 long memcg_read(const char *name, const char *file);
+/* The number of @key in memory.stat or another file of lines. */
+long memcg_stat(const char *name, const char *file, const char *key);
 
 #endif /* PAGE_FLIP_UTIL_H */

@@ -877,25 +877,6 @@ static void many_threads(int sock)
 		pthread_join(threads[i], NULL);
 }
 
-static int send_fds(int sock, const int *fds, size_t nr)
-{
-	char space[CMSG_SPACE(2 * sizeof(int))] = { 0 };
-	struct iovec iov = { "", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = space,
-		.msg_controllen = CMSG_SPACE(nr * sizeof(int)),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(nr * sizeof(int));
-	memcpy(CMSG_DATA(c), fds, nr * sizeof(int));
-	return sendmsg(sock, &msg, MSG_DONTWAIT) == 1 ? 0 : -1;
-}
-
 /* Pipes that are only in messages which nobody has received. */
 static void in_messages(int sock)
 {
@@ -904,7 +885,8 @@ static void in_messages(int sock)
 	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, sv))
 		return;
 	for (i = 0; i < 100; i++) {
-		if (filled_pipe(fds, RING) || send_fds(sv[0], fds, 2))
+		if (filled_pipe(fds, RING) ||
+		    send_fds(sv[0], fds, 2, MSG_DONTWAIT))
 			break;
 		close_both(fds);
 	}

@@ -690,21 +690,6 @@ static struct report *new_report(void)
 	return memset(r, 0, sizeof(*r));
 }
 
-/* A line of memory.stat, in bytes. */
-static long memcg_stat(const char *group, const char *name)
-{
-	FILE *file = fopen(memcg_path(group, "memory.stat"), "r");
-	long value = -1, n;
-	char line[64];
-
-	while (file && fscanf(file, "%63s %ld", line, &n) == 2)
-		if (!strcmp(line, name))
-			value = n;
-	if (file)
-		fclose(file);
-	return value < 0 ? 0 : value;
-}
-
 /*
  * What a group without processes is charged for, other than objects that the
  * kernel keeps for later.  Processors give back what they have in stock when
@@ -723,8 +708,8 @@ static long charge_left(const char *group)
 		sysctl_write(DROP_CACHES, "1");
 		memcg_write(group, "memory.high", "0");
 		left = memcg_read(group, "memory.current") -
-		       memcg_stat(group, "kernel") +
-		       memcg_stat(group, "pagetables");
+		       memcg_stat(group, "memory.stat", "kernel") +
+		       memcg_stat(group, "memory.stat", "pagetables");
 		if (!left || elapsed_ms(&start) > 20000)
 			return left;
 		usleep(20000);

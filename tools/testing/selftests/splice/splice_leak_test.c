@@ -864,25 +864,6 @@ static int forks(long i)
 	return reap(pid) ? -1 : 0;
 }
 
-static int send_fd(int sock, int fd)
-{
-	char space[CMSG_SPACE(sizeof(fd))] = { 0 };
-	struct iovec iov = { "", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = space,
-		.msg_controllen = sizeof(space),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	return sendmsg(sock, &msg, 0) == 1 ? 0 : -1;
-}
-
 /* What is in a ring counts until it is found, which may take its time. */
 static int pipe_with_gift(int fds[2], long i)
 {
@@ -907,9 +888,9 @@ static int passed(long i)
 
 	if (pipe_with_gift(fds, i) || unix_pair(sv))
 		return -1;
-	err = send_fd(sv[0], fds[0]);
+	err = send_fds(sv[0], &fds[0], 1, 0);
 	if (i & 1)
-		err |= send_fd(sv[0], sv[1]);
+		err |= send_fds(sv[0], &sv[1], 1, 0);
 	close_both(fds);
 	close_both(sv);
 	return err;
