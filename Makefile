@@ -20,7 +20,7 @@ help:
 	@echo 'make kernel   build it [CONFIG=test|debug|kcsan|fault] [UNPATCHED=1]'
 	@echo 'make test     run the selftests in it [T=program] [F=filter] [E=NAME=VALUE] [...]'
 	@echo 'make repairs  what was repaired: test fails on the base, passes here'
-	@echo 'make debug    all of it under fire: sanitizers, races, faults, fuzz [MINUTES=10]'
+	@echo 'make debug    all of it under fire: sanitizers, races, faults, fuzz [MINUTES=10] [CONFIG=]'
 	@echo 'make shell    an interactive guest'
 	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
@@ -62,7 +62,8 @@ repairs: kernel
 
 debug: deps
 	@UNPATCHED= $(S)/tree --keep
-	@$(S)/debug $(if $(MINUTES),-m $(MINUTES))
+	@$(S)/debug $(if $(MINUTES),-m $(MINUTES)) \
+		$(if $(filter command environment,$(origin CONFIG)),$(CONFIG:%=-c %))
 
 bench: override CONFIG = test
 bench: override UNPATCHED = 1
