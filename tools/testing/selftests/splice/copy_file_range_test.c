@@ -29,7 +29,6 @@
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -42,6 +41,7 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "fuse_file.h"
 #include "splice_util.h"
 
 #define SEED 11
@@ -1084,80 +1084,20 @@ TEST(enomem_private_pipe)
 	EXPECT_EQ(0, pread_pattern(out, 0, LEN, 0, SEED));
 }
 
-union fuse_out {
-	struct fuse_init_out init;
-	struct fuse_attr_out attr;
-	struct fuse_open_out open;
-};
-
-/* The answer of a FUSE server with one file: its size, or an error. */
-static int fuse_answer(unsigned int opcode, union fuse_out *out)
-{
-	memset(out, 0, sizeof(*out));
-	switch (opcode) {
-	case FUSE_INIT:
-		out->init.major = FUSE_KERNEL_VERSION;
-		out->init.minor = 31;
-		out->init.max_write = 4096;
-		return sizeof(out->init);
-	case FUSE_GETATTR:
-		out->attr.attr.ino = FUSE_ROOT_ID;
-		out->attr.attr.size = BLOCKS;
-		out->attr.attr.mode = S_IFREG | 0600;
-		out->attr.attr.nlink = 1;
-		return sizeof(out->attr);
-	case FUSE_OPEN:
-		return sizeof(out->open);
-	case FUSE_FLUSH:
-	case FUSE_RELEASE:
-		return 0;
-	default:
-		return -EIO;
-	}
-}
-
-/* Lives as long as the test, which cannot end before its files are closed. */
-static pid_t spawn_fuse_server(int dev)
-{
-	pid_t pid = fork_child();
-	static char buf[64 * KIB];
-	struct fuse_in_header *in = (void *)buf;
-	struct {
-		struct fuse_out_header head;
-		union fuse_out body;
-	} out;
-
-	if (pid)
-		return pid;
-	while (read(dev, buf, sizeof(buf)) > 0) {
-		int ret = fuse_answer(in->opcode, &out.body);
-
-		out.head.unique = in->unique;
-		out.head.error = ret < 0 ? ret : 0;
-		out.head.len = sizeof(out.head) + (ret < 0 ? 0 : ret);
-		if (write(dev, &out, out.head.len) < 0)
-			_exit(1);
-	}
-	_exit(0);
-}
-
 /* The error of a failing method comes through. */
 TEST(eio_from_file_system)
 {
-	int dev = open("/dev/fuse", O_RDWR), root, fd;
-	char nr[16];
-	const char *const options[][2] = { { "fd", nr },
-					   { "rootmode", "100000" },
-					   { "user_id", "0" },
-					   { "group_id", "0" },
-					   { NULL } };
+	struct fuse_file file = { .size = BLOCKS };
+	int dev, root, fd;
+	pid_t pid;
 
-	if (dev < 0)
+	root = fuse_file_mount(0, &dev);
+	if (root < 0)
 		SKIP(return, "no FUSE here");
-	snprintf(nr, sizeof(nr), "%d", dev);
-	root = private_mount("fuse", options);
-	ASSERT_LE(0, root);
-	ASSERT_LT(0, spawn_fuse_server(dev));
+	pid = fork_child();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		fuse_file_serve(&file, dev);
 	fd = reopen(root, O_RDWR);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(BLOCKS, file_size(fd));

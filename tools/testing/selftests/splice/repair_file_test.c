@@ -5,7 +5,6 @@
  */
 
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "fuse_file.h"
 #include "splice_util.h"
 
 #define SEED 11
@@ -208,8 +208,9 @@ TEST(copy_position)
 
 /* ---- a file that is slow ---- */
 
-/* A FUSE server with one file; its memory is shared with the test. */
+/* Its server; this memory is shared with the test. */
 struct server {
+	struct fuse_file file;
 	atomic_size_t given; /* bytes in answers to READ */
 	atomic_int asked; /* READs that came in */
 	int delay_ms; /* before such an answer; negative: never */
@@ -217,84 +218,24 @@ struct server {
 
 #define SLOW_LEN BYTES(512 * KIB)
 
-union fuse_out {
-	struct fuse_init_out init;
-	struct fuse_attr_out attr;
-	struct fuse_open_out open;
-	char data[256 * KIB];
-};
-
-static int fuse_read_answer(struct server *s, const struct fuse_read_in *in,
-			    char *data)
+static int slow_read(struct fuse_file *f, const struct fuse_in_header *in,
+		     char *data)
 {
-	size_t n = in->size;
+	const struct fuse_read_in *what = (const void *)(in + 1);
+	struct server *s = (struct server *)f;
+	size_t n = what->size;
 
 	s->asked++;
 	if (s->delay_ms < 0)
 		pause();
 	usleep(s->delay_ms * 1000);
-	if (in->offset >= (uint64_t)SLOW_LEN)
+	if (what->offset >= f->size)
 		return 0;
-	if (n > SLOW_LEN - in->offset)
-		n = SLOW_LEN - in->offset;
-	pattern_fill(data, n, in->offset, SEED);
+	if (n > f->size - what->offset)
+		n = f->size - what->offset;
+	pattern_fill(data, n, what->offset, SEED);
 	s->given += n;
 	return n;
-}
-
-/* The length of the answer, or an error. */
-static int fuse_answer(struct server *s, const struct fuse_in_header *in,
-		       union fuse_out *out)
-{
-	memset(out, 0, sizeof(out->attr));
-	switch (in->opcode) {
-	case FUSE_INIT:
-		out->init.major = FUSE_KERNEL_VERSION;
-		out->init.minor = 31;
-		out->init.max_write = 4096;
-		return sizeof(out->init);
-	case FUSE_GETATTR:
-		out->attr.attr.ino = FUSE_ROOT_ID;
-		out->attr.attr.size = SLOW_LEN;
-		out->attr.attr.mode = S_IFREG | 0600;
-		out->attr.attr.nlink = 1;
-		return sizeof(out->attr);
-	case FUSE_OPEN:
-		/* Else a reader that is killed waits for the server again. */
-		out->open.open_flags = FOPEN_NOFLUSH;
-		return sizeof(out->open);
-	case FUSE_READ:
-		return fuse_read_answer(s, (const void *)(in + 1), out->data);
-	case FUSE_RELEASE:
-		return 0;
-	default:
-		return -EIO;
-	}
-}
-
-static pid_t spawn_server(int dev, struct server *s)
-{
-	pid_t pid = fork_child();
-	static char buf[64 * KIB];
-	struct fuse_in_header *in = (void *)buf;
-	static struct {
-		struct fuse_out_header head;
-		union fuse_out body;
-	} out;
-
-	if (pid)
-		return pid;
-	while (read(dev, buf, sizeof(buf)) > 0) {
-		int ret = fuse_answer(s, in, &out.body);
-
-		out.head.unique = in->unique;
-		out.head.error = ret < 0 ? ret : 0;
-		out.head.len = sizeof(out.head) + (ret < 0 ? 0 : ret);
-		/* An answer to an interrupt may come too late, no matter. */
-		if (write(dev, &out, out.head.len) < 0 && errno != ENOENT)
-			_exit(1);
-	}
-	_exit(0);
 }
 
 FIXTURE(slow)
@@ -306,24 +247,21 @@ FIXTURE(slow)
 
 FIXTURE_SETUP(slow)
 {
-	int dev = open("/dev/fuse", O_RDWR), root;
-	char nr[16];
-	const char *const options[][2] = { { "fd", nr },
-					   { "rootmode", "100000" },
-					   { "user_id", "0" },
-					   { "group_id", "0" },
-					   { NULL } };
+	int dev, root = fuse_file_mount(0, &dev);
 
-	if (dev < 0)
+	if (root < 0)
 		SKIP(return, "no FUSE here");
-	snprintf(nr, sizeof(nr), "%d", dev);
-	root = private_mount("fuse", options);
-	ASSERT_LE(0, root);
 	self->server = mmap(NULL, sizeof(*self->server), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->server);
-	self->pid = spawn_server(dev, self->server);
-	ASSERT_LT(0, self->pid);
+	self->server->file.size = SLOW_LEN;
+	/* Else a reader that is killed waits for the server again. */
+	self->server->file.open_flags = FOPEN_NOFLUSH;
+	self->server->file.read = slow_read;
+	self->pid = fork_child();
+	ASSERT_LE(0, self->pid);
+	if (!self->pid)
+		fuse_file_serve(&self->server->file, dev);
 	close(dev);
 	/* Nothing comes from a cache, so all that is read has been asked for. */
 	self->fd = reopen(root, O_RDONLY | O_DIRECT);

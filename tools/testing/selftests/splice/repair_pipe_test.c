@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <linux/io_uring.h>
 #include <sched.h>
 #include <stdio.h>
@@ -30,6 +29,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "fuse_file.h"
 #include "splice_util.h"
 
 #define SEED 0x4e9a14
@@ -131,19 +131,12 @@ enum source {
 };
 
 struct fuse_server {
-	int dev;
+	struct fuse_file file;
 	int fd;
-	size_t size;
 	enum source source;
 	struct fuse_note *note;
-	/* SRC_LARGE: the file. */
-	int file;
-};
-
-union fuse_out {
-	struct fuse_init_out init;
-	struct fuse_attr_out attr;
-	struct fuse_open_out open;
+	/* SRC_LARGE: the file that the page is of. */
+	int of;
 };
 
 static void check(struct fuse_server *srv, bool ok, int line)
@@ -251,8 +244,8 @@ static void offer_page(struct fuse_server *srv, int wfd, off_t pos)
 	case SRC_RAMFS:
 	case SRC_MEMFD:
 		/* Opened by who may, before there was a server. */
-		give_file(srv, wfd, dup(srv->file), pos);
-		lseek(srv->file, 0, SEEK_SET);
+		give_file(srv, wfd, dup(srv->of), pos);
+		lseek(srv->of, 0, SEEK_SET);
 		break;
 	case SRC_ANON:
 		give_anon(srv, wfd, pos);
@@ -261,8 +254,7 @@ static void offer_page(struct fuse_server *srv, int wfd, off_t pos)
 		give_ring(srv, wfd);
 		break;
 	default:
-		CHECK(srv,
-		      splice(srv->file, &start, wfd, NULL, PAGE, 0) == PAGE);
+		CHECK(srv, splice(srv->of, &start, wfd, NULL, PAGE, 0) == PAGE);
 		break;
 	}
 }
@@ -279,97 +271,45 @@ static void answer_by_pipe(struct fuse_server *srv, uint64_t unique, off_t pos)
 	offer_page(srv, p[1], pos);
 	if (srv->source == SRC_FILE_TEE)
 		tee_and_drop(srv, p[0]);
-	CHECK(srv, splice(p[0], NULL, srv->dev, NULL, head.len,
+	CHECK(srv, splice(p[0], NULL, srv->file.dev, NULL, head.len,
 			  SPLICE_F_MOVE) == head.len);
 	close(p[0]);
 	close(p[1]);
 }
 
-static void answer_read(struct fuse_server *srv, uint64_t unique,
-			const struct fuse_read_in *in)
+static int answer_read(struct fuse_file *f, const struct fuse_in_header *in,
+		       char *data)
 {
-	struct fuse_out_header head = { .unique = unique };
-	static char data[2 * MIB];
-	struct iovec iov[2] = { { .iov_base = &head, .iov_len = sizeof(head) },
-				{ .iov_base = data } };
+	const struct fuse_read_in *what = (const void *)(in + 1);
+	struct fuse_server *srv = (struct fuse_server *)f;
+	size_t len = f->size - what->offset;
 
-	if (srv->note->longest < (ssize_t)in->size)
-		srv->note->longest = in->size;
+	if (srv->note->longest < (ssize_t)what->size)
+		srv->note->longest = what->size;
 	if (srv->source != SRC_WRITTEN) {
-		CHECK(srv, in->size == PAGE);
-		answer_by_pipe(srv, unique, in->offset);
-		return;
+		CHECK(srv, what->size == PAGE);
+		answer_by_pipe(srv, in->unique, what->offset);
+		return FUSE_FILE_SENT;
 	}
-	CHECK(srv, in->size <= sizeof(data));
-	iov[1].iov_len = srv->size - in->offset;
-	if (iov[1].iov_len > in->size)
-		iov[1].iov_len = in->size;
-	pattern_fill(data, iov[1].iov_len, in->offset, SEED);
-	head.len = sizeof(head) + iov[1].iov_len;
-	CHECK(srv, writev(srv->dev, iov, 2) == head.len);
+	CHECK(srv, what->size <= FUSE_FILE_MOST);
+	if (len > what->size)
+		len = what->size;
+	pattern_fill(data, len, what->offset, SEED);
+	return len;
 }
 
-/* The answer to anything but a read: its size, or an error. */
-static int fuse_answer(struct fuse_server *srv, unsigned int opcode,
-		       union fuse_out *out)
+static void serve(struct fuse_server *srv, int dev)
 {
-	memset(out, 0, sizeof(*out));
-	switch (opcode) {
-	case FUSE_INIT:
-		out->init.major = FUSE_KERNEL_VERSION;
-		out->init.minor = 31;
-		out->init.max_write = 4096;
-		out->init.flags = FUSE_MAX_PAGES;
-		out->init.max_pages = 256;
-		return sizeof(out->init);
-	case FUSE_GETATTR:
-		out->attr.attr_valid = 3600;
-		out->attr.attr.ino = FUSE_ROOT_ID;
-		out->attr.attr.size = srv->size;
-		out->attr.attr.mode = S_IFREG | 0644;
-		out->attr.attr.nlink = 1;
-		return sizeof(out->attr);
-	case FUSE_OPEN:
-		out->open.open_flags = FOPEN_KEEP_CACHE;
-		return sizeof(out->open);
-	case FUSE_FLUSH:
-	case FUSE_RELEASE:
-		return 0;
-	default:
-		return -EOPNOTSUPP;
-	}
-}
-
-static void fuse_serve(struct fuse_server *srv)
-{
-	/* FUSE wants room for more than what will come. */
-	static char request[64 * KIB];
-	const struct fuse_in_header *in = (void *)request;
-	struct {
-		struct fuse_out_header head;
-		union fuse_out body;
-	} out;
 	cpu_set_t cpu;
-	int ret;
 
 	CPU_ZERO(&cpu);
 	CPU_SET(sched_getcpu(), &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);
-	while (read(srv->dev, request, sizeof(request)) > 0) {
-		if (in->opcode == FUSE_FORGET)
-			continue;
-		if (in->opcode == FUSE_READ) {
-			answer_read(srv, in->unique, (void *)(in + 1));
-			continue;
-		}
-		ret = fuse_answer(srv, in->opcode, &out.body);
-		out.head.unique = in->unique;
-		out.head.error = ret < 0 ? ret : 0;
-		out.head.len = sizeof(out.head) + (ret < 0 ? 0 : ret);
-		if (write(srv->dev, &out, out.head.len) < 0)
-			break;
-	}
-	_exit(0);
+	srv->file.open_flags = FOPEN_KEEP_CACHE;
+	srv->file.attr_valid = 3600;
+	srv->file.max_pages = FUSE_FILE_MOST / PAGE;
+	srv->file.read = answer_read;
+	fuse_file_serve(&srv->file, dev);
 }
 
 /*
@@ -378,23 +318,12 @@ static void fuse_serve(struct fuse_server *srv)
  */
 static int fuse_start(struct fuse_server *srv, bool nobody, int flags)
 {
-	char nr[16];
-	const char *const options[][2] = { { "fd", nr },
-					   { "rootmode", "100000" },
-					   { "user_id", "0" },
-					   { "group_id", "0" },
-					   { NULL } };
-	int root;
+	int dev, root = fuse_file_mount(0, &dev);
 	pid_t pid;
 
 	srv->note = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	srv->dev = open("/dev/fuse", O_RDWR);
-	if (srv->note == MAP_FAILED || srv->dev < 0)
-		return -1;
-	snprintf(nr, sizeof(nr), "%d", srv->dev);
-	root = private_mount("fuse", options);
-	if (root < 0)
+	if (srv->note == MAP_FAILED || root < 0)
 		return -1;
 	pid = nobody ? fork_nobody() : fork_child();
 	if (pid < 0)
@@ -402,9 +331,9 @@ static int fuse_start(struct fuse_server *srv, bool nobody, int flags)
 	if (!pid) {
 		/* The device must go with the server. */
 		close(root);
-		fuse_serve(srv);
+		serve(srv, dev);
 	}
-	close(srv->dev);
+	close(dev);
 	srv->fd = reopen(root, O_RDONLY | flags);
 	close(root);
 	if (srv->fd < 0)
@@ -454,7 +383,7 @@ FIXTURE_SETUP(fuse)
 {
 	if (!fuse_available())
 		SKIP(return, "no FUSE here, or not root");
-	self->srv = (struct fuse_server){ .size = PAGE };
+	self->srv = (struct fuse_server){ .file.size = PAGE };
 }
 
 FIXTURE_TEARDOWN(fuse)
@@ -528,7 +457,7 @@ TEST_F(fuse, fuse_uptodate)
 	if (!page_flag(frame_of(fd), KPF_COMPOUND_HEAD))
 		SKIP(return, "no large folios here");
 	self->srv.source = SRC_LARGE;
-	self->srv.file = fd;
+	self->srv.of = fd;
 	ASSERT_EQ(0, fuse_start(&self->srv, false, 0));
 	ASSERT_EQ(SLOTS, resident(fd, SLOTS));
 	ASSERT_EQ(0, pread_pattern(self->srv.fd, 0, PAGE, 0, SEED));
@@ -566,12 +495,12 @@ FIXTURE_SETUP(fuse_gift_log)
 	self->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (self->log < 0)
 		SKIP(return, "no /dev/kmsg here");
-	self->srv = (struct fuse_server){ .size = NR_OFFERS * PAGE,
+	self->srv = (struct fuse_server){ .file.size = NR_OFFERS * PAGE,
 					  .source = variant->source };
-	self->srv.file = variant->source == SRC_RAMFS ?
-				 ramfs_file() :
-				 backing_file(BACKING_MEMFD);
-	ASSERT_LE(0, self->srv.file);
+	self->srv.of = variant->source == SRC_RAMFS ?
+			       ramfs_file() :
+			       backing_file(BACKING_MEMFD);
+	ASSERT_LE(0, self->srv.of);
 	ASSERT_EQ(0, fuse_start(&self->srv, true, 0));
 }
 
@@ -796,7 +725,7 @@ FIXTURE_SETUP(private_pipe)
 	ASSERT_EQ(0, pipe(self->go));
 	ASSERT_EQ(0, pipe(self->done));
 	self->out = backing_file(BACKING_MEMFD);
-	self->srv = (struct fuse_server){ .size = LEN };
+	self->srv = (struct fuse_server){ .file.size = LEN };
 	/* Without a page cache each fill of the private pipe is a read. */
 	ASSERT_EQ(0, fuse_start(&self->srv, false, O_DIRECT));
 }

@@ -30,7 +30,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/fuse.h>
 #include <linux/if_alg.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -53,6 +52,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fuse_file.h"
 #include "page_flip_util.h"
 
 #ifndef UFFD_USER_MODE_ONLY
@@ -1611,131 +1611,72 @@ TEST_F(faulting, does_not_wait)
  * memory that could not move.
  */
 struct server {
+	struct fuse_file file;
 	atomic_int asked; /* READs that came in */
 	bool answer; /* else never */
 	/* The answer is given, or a gift, to a pipe that is spliced. */
 	unsigned int splice;
 };
 
-union fuse_out {
-	struct fuse_init_out init;
-	struct fuse_attr_out attr;
-	struct fuse_open_out open;
-	char data[128 * KIB];
-};
-
-static int fuse_read_answer(struct server *s, const struct fuse_read_in *in,
-			    char *data)
-{
-	const size_t n = in->size < 128 * KIB ? in->size : 128 * KIB;
-
-	s->asked++;
-	if (!s->answer)
-		pause();
-	pattern_fill(data, n, in->offset, LATER_SEED);
-	return n;
-}
-
-/* The length of the answer, or an error. */
-static int fuse_answer(struct server *s, const struct fuse_in_header *in,
-		       union fuse_out *out)
-{
-	memset(out, 0, sizeof(out->attr));
-	switch (in->opcode) {
-	case FUSE_INIT:
-		out->init.major = FUSE_KERNEL_VERSION;
-		out->init.minor = 31;
-		out->init.max_write = 4096;
-		return sizeof(out->init);
-	case FUSE_GETATTR:
-		out->attr.attr.ino = FUSE_ROOT_ID;
-		out->attr.attr.size = MIB;
-		out->attr.attr.mode = S_IFREG | 0600;
-		out->attr.attr.nlink = 1;
-		return sizeof(out->attr);
-	case FUSE_OPEN:
-		out->open.open_flags = FOPEN_NOFLUSH;
-		return sizeof(out->open);
-	case FUSE_READ:
-		return fuse_read_answer(s, (const void *)(in + 1), out->data);
-	case FUSE_RELEASE:
-		return 0;
-	default:
-		return -EIO;
-	}
-}
-
-struct fuse_answer {
-	struct fuse_out_header head;
-	union fuse_out body;
-};
+#define ANSWER (128 * KIB)
 
 /* The header is written to a pipe, the pages are given to it. */
-static ssize_t answer_by_splice(int dev, const struct fuse_answer *answer,
-				unsigned int flags)
+static int answer_by_splice(int dev, uint64_t unique, const char *data,
+			    size_t len, unsigned int flags)
 {
-	const size_t head = sizeof(answer->head), len = answer->head.len;
+	struct fuse_out_header head = { .unique = unique,
+					.len = sizeof(head) + len };
 	static char *pages;
 	static int fds[2];
 	struct iovec iov;
 
 	if (!pages) {
-		pages = map_mem(sizeof(answer->body));
+		pages = map_mem(ANSWER);
 		if (pipe_of(fds, 64))
-			return -1;
+			return -EIO;
 	}
-	memcpy(pages, &answer->body, len - head);
+	memcpy(pages, data, len);
 	iov.iov_base = pages;
-	iov.iov_len = len - head;
-	if (write_all(fds[1], answer, head) ||
-	    vmsplice(fds[1], &iov, 1, flags) != (ssize_t)iov.iov_len)
-		return -1;
-	return splice(fds[0], NULL, dev, NULL, len, SPLICE_F_MOVE);
+	iov.iov_len = len;
+	if (write_all(fds[1], &head, sizeof(head)) ||
+	    vmsplice(fds[1], &iov, 1, flags) != (ssize_t)len)
+		return -EIO;
+	/* Who asked may be gone. */
+	if (splice(fds[0], NULL, dev, NULL, head.len, SPLICE_F_MOVE) < 0 &&
+	    errno != ENOENT)
+		_exit(1);
+	return FUSE_FILE_SENT;
 }
 
-static void serve(int dev, struct server *s)
+static int read_later(struct fuse_file *f, const struct fuse_in_header *in,
+		      char *data)
 {
-	static char buf[64 * KIB];
-	struct fuse_in_header *in = (void *)buf;
-	static struct fuse_answer out;
-	ssize_t n;
+	const struct fuse_read_in *what = (const void *)(in + 1);
+	const size_t n = what->size < ANSWER ? what->size : ANSWER;
+	struct server *s = (struct server *)f;
 
-	while (read(dev, buf, sizeof(buf)) > 0) {
-		int ret = fuse_answer(s, in, &out.body);
-
-		out.head.unique = in->unique;
-		out.head.error = ret < 0 ? ret : 0;
-		out.head.len = sizeof(out.head) + (ret < 0 ? 0 : ret);
-		if (in->opcode == FUSE_READ && s->splice)
-			n = answer_by_splice(dev, &out, s->splice);
-		else
-			n = write(dev, &out, out.head.len);
-		/* Who asked may be gone. */
-		if (n < 0 && errno != ENOENT)
-			_exit(1);
-	}
-	_exit(0);
+	s->asked++;
+	if (!s->answer)
+		pause();
+	pattern_fill(data, n, what->offset, LATER_SEED);
+	if (s->splice)
+		return answer_by_splice(f->dev, in->unique, data, n, s->splice);
+	return n;
 }
 
 /* The file of a file system that belongs to that user, as does its server. */
 static int served_file(struct server *s, uid_t uid, pid_t *pid)
 {
-	int dev = open("/dev/fuse", O_RDWR), root;
-	char nr[16], id[16];
-	const char *const options[][2] = { { "fd", nr },
-					   { "rootmode", "100000" },
-					   { "user_id", id },
-					   { "group_id", id },
-					   { NULL } };
+	int dev, root = fuse_file_mount(uid, &dev);
 
-	if (dev < 0)
+	if (root < 0)
 		return -1;
-	snprintf(nr, sizeof(nr), "%d", dev);
-	snprintf(id, sizeof(id), "%u", uid);
-	root = private_mount("fuse", options);
-	*pid = root < 0 ? -1 : fork_user(uid);
+	s->file.size = MIB;
+	s->file.open_flags = FOPEN_NOFLUSH;
+	s->file.read = read_later;
+	*pid = fork_user(uid);
 	if (!*pid)
-		serve(dev, s);
+		fuse_file_serve(&s->file, dev);
 	close(dev);
 	return *pid < 0 ? -1 : root;
 }
