@@ -1786,6 +1786,15 @@ static void lazyfree(struct fuzz *f, enum kind k)
 	space_blur(&f->s, r.page * PAGE, r.nr * PAGE);
 }
 
+/*
+ * A fault to write without a store gives memory that was forked pages of its
+ * own: who shares them in another way may share them still, or no more.
+ */
+static void fault_to_write(struct fuzz *f, size_t page, size_t nr)
+{
+	space_loosen(&f->s, page * PAGE, nr * PAGE);
+}
+
 static void protect(struct fuzz *f, enum kind k)
 {
 	const unsigned int prot = pick(f, 3) ? pick(f, 2) * PROT_READ :
@@ -1798,6 +1807,9 @@ static void protect(struct fuzz *f, enum kind k)
 	if (mprotect(at(f, r.page), r.nr * PAGE, prot))
 		fail(f, "mprotect: %s", strerror(errno));
 	memset(f->prot + r.page, prot, r.nr);
+	/* Locked memory is faulted in as soon as it can be. */
+	if (f->locked)
+		fault_to_write(f, r.page, r.nr);
 }
 
 static void unmap(struct fuzz *f, enum kind k)
@@ -1833,6 +1845,8 @@ static void mend(struct fuzz *f, enum kind k)
 			map_anew(f, i, 1);
 		else if (f->prot[i] != rw && mprotect(at(f, i), PAGE, rw))
 			fail(f, "mprotect: %s", strerror(errno));
+		else if (f->prot[i] != rw && f->locked)
+			fault_to_write(f, i, 1);
 		f->prot[i] = rw;
 	}
 	f->sh->calls[k]++;
@@ -1895,6 +1909,7 @@ static void lock_mem(struct fuzz *f, enum kind k)
 	note_range(f, k, &r);
 	f->locked = true;
 	mlock(at(f, r.page), r.nr * PAGE);
+	fault_to_write(f, r.page, r.nr);
 }
 
 static void advise(struct fuzz *f, enum kind k)
@@ -1908,6 +1923,8 @@ static void advise(struct fuzz *f, enum kind k)
 
 	note(f, "madvise %lx %d", pmd * PMD, advice);
 	madvise(f->mem + pmd * PMD, PMD, advice);
+	if (advice == MADV_POPULATE_WRITE)
+		fault_to_write(f, pmd * 512, 512);
 	f->sh->calls[k]++;
 }
 
