@@ -898,27 +898,13 @@ FIXTURE_VARIANT_ADD(in_flight, folio_64k) { MEM_64K };
 FIXTURE_VARIANT_ADD(in_flight, folio_2m) { MEM_2M };
 /* clang-format on */
 
-/* Pages of an earlier test may still be on their way out with its processes. */
-static long settled_in_flight(void)
-{
-	long before, now = vmstat_get("nr_flip_pages");
-
-	do {
-		before = now;
-		if (before)
-			usleep(300000);
-		now = vmstat_get("nr_flip_pages");
-	} while (now < before);
-	return now;
-}
-
 FIXTURE_SETUP(in_flight)
 {
 	if (geteuid() || mem_kind_set(variant->kind)) {
 		undo_now();
 		SKIP(return, "needs root");
 	}
-	self->before = settled_in_flight();
+	self->before = flip_in_flight(0, 1000);
 	ASSERT_LE(0, self->before);
 	ASSERT_EQ(0, stay_on_cpu());
 	self->src = map_filled(FLIGHT_LEN, variant->kind, SEED);

@@ -76,16 +76,10 @@ FIXTURE_TEARDOWN(race)
 	EXPECT_EQ(0, undo_now());
 }
 
-/* All pages in flight are gone when all pipes are. */
-static long in_flight(void)
-{
-	return vmstat_get("nr_flip_pages");
-}
-
 static void race_for(struct __test_metadata *_metadata, struct arena *a,
 		     int fds[2], double seconds)
 {
-	const long flying = in_flight();
+	const long flying = flip_in_flight(0, 1000);
 	struct flip_counts before, after;
 	int status;
 
@@ -106,7 +100,7 @@ static void race_for(struct __test_metadata *_metadata, struct arena *a,
 	EXPECT_EQ(0, status);
 	EXPECT_LT(0UL, a->arrived[WHOLE]);
 	EXPECT_LT(before.nr[TAKEN], after.nr[TAKEN]);
-	EXPECT_EQ(flying, in_flight());
+	EXPECT_EQ(flying, flip_in_flight(flying, 10000));
 }
 
 #endif /* PAGE_FLIP_RACE_FIXTURE_H */

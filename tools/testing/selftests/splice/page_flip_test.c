@@ -320,7 +320,7 @@ TEST_F(folio, outlives_munmap)
 /* Nobody has the memory in a pipe that goes: it is free then. */
 TEST_F(folio, goes_with_pipe)
 {
-	const long in_flight = vmstat_get("nr_flip_pages");
+	const long in_flight = flip_in_flight(0, 1000);
 	ssize_t n = give(self->fds[1], self->src, FOLIO_LEN, SPLICE_F_NOCOPY);
 
 	ASSERT_LT(0, n);
@@ -350,7 +350,7 @@ TEST_F(folio, later_stores_stay_out)
 /* RSS is right when the call returns, and so are the pages in flight. */
 TEST_F(folio, accounts)
 {
-	const long rss = rss_pages(), flying = vmstat_get("nr_flip_pages");
+	const long rss = rss_pages(), flying = flip_in_flight(0, 1000);
 	ssize_t n = give(self->fds[1], self->src, FOLIO_LEN, SPLICE_F_NOCOPY);
 
 	ASSERT_LT(0, n);
@@ -421,7 +421,7 @@ TEST_F(folio, is_spliced_to_socket)
 TEST_F(folio, is_spliced_to_null)
 {
 	int null = open("/dev/null", O_WRONLY);
-	const long flying = vmstat_get("nr_flip_pages");
+	const long flying = flip_in_flight(0, 1000);
 	ssize_t n = give(self->fds[1], self->src, FOLIO_LEN, 0);
 
 	ASSERT_LT(0, n);
@@ -434,7 +434,7 @@ TEST_F(folio, is_spliced_to_null)
 /* Tee'd, both pipes have it; the last of them has it alone again. */
 TEST_F(folio, is_teed)
 {
-	const long flying = vmstat_get("nr_flip_pages");
+	const long flying = flip_in_flight(0, 1000);
 	ssize_t n = give(self->fds[1], self->src, FOLIO_LEN, 0);
 	int other[2];
 

@@ -500,6 +500,20 @@ long vmstat_get(const char *name)
 	return number_in("/proc/vmstat", name);
 }
 
+long flip_in_flight(long most, long ms)
+{
+	struct timespec start;
+	long now;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while ((now = vmstat_get("nr_flip_pages")) > most) {
+		if (elapsed_ms(&start) > ms)
+			break;
+		usleep(10000);
+	}
+	return now;
+}
+
 static const char *const event_names[] = {
 	[GIVEN] = "flip_given",
 	[GIVEN_HOLE] = "flip_given_hole",

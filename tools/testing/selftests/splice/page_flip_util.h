@@ -132,6 +132,11 @@ long number_in(const char *path, const char *name);
 long rss_pages(void);
 /* A line of /proc/vmstat, -1: it has none.  Node counters are exact for root. */
 long vmstat_get(const char *name);
+/*
+ * Pages in flight.  What a process or a socket had is let go of a little after
+ * it is gone: waits for @ms at most until there are no more than @most.
+ */
+long flip_in_flight(long most, long ms);
 
 /* The events that a flip counts, in base pages. */
 enum flip_event {

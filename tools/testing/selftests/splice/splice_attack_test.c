@@ -983,7 +983,7 @@ FIXTURE_SETUP(limits)
 		SKIP(return, "needs root");
 	}
 	ASSERT_EQ(0, step_pair(self->step));
-	self->before = vmstat_get("nr_flip_pages");
+	self->before = flip_in_flight(0, 1000);
 	ASSERT_LE(0, self->before);
 }
 
@@ -1030,20 +1030,6 @@ static pid_t spawn_attacker(uid_t uid, void (*attack)(int sock), int step)
 	_exit(0);
 }
 
-/* Pipes that went with a process are freed a little later than it is reaped. */
-static bool none_in_flight(long before)
-{
-	struct timespec start;
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (vmstat_get("nr_flip_pages") > before) {
-		if (elapsed_ms(&start) > 10000)
-			return false;
-		usleep(10000);
-	}
-	return true;
-}
-
 static void expect_limit_holds(struct __test_metadata *_metadata, int step[2],
 			       long before, void (*attack)(int sock))
 {
@@ -1059,7 +1045,7 @@ static void expect_limit_holds(struct __test_metadata *_metadata, int step[2],
 	EXPECT_LT(0, account_room(ACCOMPLICE));
 	ASSERT_EQ(0, step_tell(step[0]));
 	EXPECT_EQ(0, reap(pid));
-	EXPECT_TRUE(none_in_flight(before));
+	EXPECT_GE(before, flip_in_flight(before, 10000));
 	EXPECT_EQ(room, account_room(MALLORY));
 }
 
@@ -1123,7 +1109,7 @@ FIXTURE_SETUP(others_hole)
 		_exit(give(self->fds[1], map_mem(PMD), PMD, SPLICE_F_NOCOPY) !=
 		      PMD);
 	ASSERT_EQ(0, reap(pid));
-	self->before = vmstat_get("nr_flip_pages");
+	self->before = flip_in_flight(0, 1000);
 }
 
 FIXTURE_TEARDOWN(others_hole)
@@ -1159,7 +1145,7 @@ TEST_F(others_hole, counts_for_who_fills_it)
 	EXPECT_EQ(self->room, account_room(VICTIM));
 	ASSERT_EQ(0, step_tell(self->step[0]));
 	EXPECT_EQ(0, reap(pid));
-	EXPECT_TRUE(none_in_flight(self->before));
+	EXPECT_GE(self->before, flip_in_flight(self->before, 10000));
 }
 
 /*
@@ -1199,7 +1185,7 @@ FIXTURE_SETUP(parked)
 	ASSERT_EQ(0, sysctl_set(SOFT_LIMIT, 0));
 	memcg_write(AROUND, "memory.swap.max", "0");
 	ASSERT_EQ(0, memcg_write(AROUND, "cgroup.subtree_control", "+memory"));
-	self->before = vmstat_get("nr_flip_pages");
+	self->before = flip_in_flight(0, 1000);
 }
 
 FIXTURE_TEARDOWN(parked)
@@ -1248,7 +1234,7 @@ TEST_F(parked, is_not_forgotten)
 	EXPECT_LE(4 * (long)PARKED_LEN, memcg_read(AROUND, "memory.current"));
 	for (i = 0; i < NR_PARKED; i++)
 		close_both(fds[i]);
-	EXPECT_TRUE(none_in_flight(self->before));
+	EXPECT_GE(self->before, flip_in_flight(self->before, 10000));
 	EXPECT_GT((long)MIB, memcg_read(AROUND, "memory.current"));
 }
 

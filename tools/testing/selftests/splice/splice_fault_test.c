@@ -490,7 +490,7 @@ static bool scene_begin(struct scene *s)
 	memset(s->fds, -1, sizeof(s->fds));
 	memset(s->out, -1, sizeof(s->out));
 	s->dst = NULL;
-	s->in_flight = vmstat_get("nr_flip_pages");
+	s->in_flight = flip_in_flight(0, 1000);
 	if (memcg_enter(GIVER) || source_make(s) || pipe_for(s->fds, s->len))
 		return complain(s, "no source", errno, s->len);
 	if (!s->act->prepare)

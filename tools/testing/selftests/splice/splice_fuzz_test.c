@@ -2479,22 +2479,11 @@ static struct shared *new_shared(void)
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
-/* What a socket held may be let go of a little later. */
-static bool none_left_in_flight(long before, unsigned int tenths)
-{
-	while (vmstat_get("nr_flip_pages") != before) {
-		if (!tenths--)
-			return false;
-		usleep(100000);
-	}
-	return true;
-}
-
 /* In a process of its own: 0, or not with shared.why set. */
 static int try_program(struct shared *sh, uint64_t seed, bool limited,
 		       const struct lie *lie)
 {
-	const long before = vmstat_get("nr_flip_pages");
+	const long before = flip_in_flight(0, 1000);
 	struct fuzz *f;
 	int status;
 	pid_t pid;
@@ -2511,7 +2500,7 @@ static int try_program(struct shared *sh, uint64_t seed, bool limited,
 	}
 	status = reap(pid);
 	sh->programs++;
-	if (!status && !none_left_in_flight(before, lie ? 3 : 50)) {
+	if (!status && flip_in_flight(before, lie ? 300 : 5000) != before) {
 		snprintf(sh->why, sizeof(sh->why), "seed %lu: %ld in flight",
 			 (unsigned long)seed,
 			 vmstat_get("nr_flip_pages") - before);
@@ -2612,7 +2601,7 @@ TEST_F_TIMEOUT(model, programs, 3600)
 /* A kernel that does it wrong is found.  Each variant is told half of the lies. */
 TEST_F_TIMEOUT(model, liar, 900)
 {
-	const long before = vmstat_get("nr_flip_pages");
+	const long before = flip_in_flight(0, 1000);
 	uint64_t seed = first_seed();
 	unsigned int i, tries;
 
@@ -2627,7 +2616,7 @@ TEST_F_TIMEOUT(model, liar, 900)
 		       self->sh->lies, tries, self->sh->why);
 		EXPECT_LT(0U, self->sh->lies);
 		EXPECT_STRNE("", self->sh->why);
-		ASSERT_TRUE(none_left_in_flight(before, 50));
+		ASSERT_EQ(before, flip_in_flight(before, 5000));
 	}
 }
 
@@ -3285,12 +3274,12 @@ FIXTURE_SETUP(streams)
 {
 	if (geteuid())
 		SKIP(return, "needs root");
-	self->in_flight = vmstat_get("nr_flip_pages");
+	self->in_flight = flip_in_flight(0, 1000);
 }
 
 FIXTURE_TEARDOWN(streams)
 {
-	EXPECT_TRUE(none_left_in_flight(self->in_flight, 50));
+	EXPECT_EQ(self->in_flight, flip_in_flight(self->in_flight, 5000));
 }
 
 TEST_F_TIMEOUT(streams, arrive, 3600)
