@@ -7,7 +7,7 @@ CONFIG ?= test
 S := scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree export kernel run shell test repairs debug check bench lint mbox clean
+.PHONY: help deps tree export kernel run shell test repairs debug coverage check bench lint mbox clean
 
 flags = $(if $(UNPATCHED),-u)
 
@@ -21,6 +21,7 @@ help:
 	@echo 'make test     run the selftests in it [T=program] [F=filter] [E=NAME=VALUE] [...]'
 	@echo 'make repairs  what was repaired: test fails on the base, passes here'
 	@echo 'make debug    all of it under fire: sanitizers, races, faults, fuzz [MINUTES=10] [CONFIG=]'
+	@echo 'make coverage which lines of the kernel the selftests run [T=program]'
 	@echo 'make shell    an interactive guest'
 	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
@@ -65,6 +66,10 @@ debug: deps
 	@$(S)/debug $(if $(MINUTES),-m $(MINUTES)) \
 		$(if $(filter command environment,$(origin CONFIG)),$(CONFIG:%=-c %))
 
+coverage: deps
+	@UNPATCHED= $(S)/tree --keep
+	@$(S)/coverage $(T)
+
 bench: override CONFIG = test
 bench: override UNPATCHED = 1
 bench: kernel
@@ -83,4 +88,4 @@ mbox: tree
 	@$(S)/mbox $${TOPIC:+-t "$$TOPIC"} "$$SIGNOFF" $${TRAILER:+"$$TRAILER"}
 
 clean:
-	rm -rf build/out-* build/result-* build/unpatched
+	rm -rf build/out-* build/result-* build/stress-* build/coverage build/unpatched
