@@ -25,6 +25,7 @@ jobs=$(nproc)
 accel=auto
 mem=2048
 cpus=2
+nodes=1
 limit=1800
 prog_limit=""
 boot_limit=300
@@ -67,6 +68,8 @@ usage: ${0##*/} [option ...]
              kvm where it boots this kernel, else tcg (default)
   -m MIB     memory of the guest (default: $mem)
   -n N       processors of the guest (default: $cpus)
+  -N N       memory nodes of the guest, among which its memory and processors
+             are divided (default: $nodes)
   -s SEC     time limit of the guest (default: $limit)
   -p SEC     time limit of a program (default: that of the file settings)
   -w DIR     keep initramfs, disks, console log and results here
@@ -253,6 +256,20 @@ accel_args()
 	esac
 }
 
+node_args()
+{
+	local i cpu part=$((mem / nodes))
+
+	for ((i = 0; nodes > 1 && i < nodes; i++)); do
+		(( i < nodes - 1 )) || part=$((mem - i * part))
+		echo "-object memory-backend-ram,id=node$i,size=${part}M"
+		echo "-numa node,nodeid=$i,memdev=node$i$(
+			for ((cpu = i; cpu < cpus; cpu += nodes)); do
+				printf ',cpus=%d' $cpu
+			done)"
+	done
+}
+
 # Time jumps while an -icount guest waits for its disk: no task hangs there.
 kernel_args()
 {
@@ -268,7 +285,7 @@ qemu_command()
 	local drive
 
 	# shellcheck disable=SC2207 # a list of words
-	qemu=(qemu-system-x86_64 -M q35 -m "$mem" $(accel_args "$1")
+	qemu=(qemu-system-x86_64 -M q35 -m "$mem" $(accel_args "$1") $(node_args)
 		-no-reboot -nodefaults -no-user-config -display none
 		-kernel "$build_dir/arch/x86/boot/bzImage"
 		-initrd "$workspace/initrd"
@@ -471,7 +488,7 @@ parse_options()
 {
 	local opt
 
-	while getopts 'd:S:c:BKb:j:t:f:E:e:r:ix:a:m:n:s:p:w:h' opt; do
+	while getopts 'd:S:c:BKb:j:t:f:E:e:r:ix:a:m:n:N:s:p:w:h' opt; do
 		case $opt in
 		d) build_dir=$OPTARG ;;
 		S) srctree=$(realpath -m "$OPTARG") ;;
@@ -490,6 +507,7 @@ parse_options()
 		a) accel=$OPTARG ;;
 		m) mem=$OPTARG ;;
 		n) cpus=$OPTARG ;;
+		N) nodes=$OPTARG ;;
 		s) limit=$OPTARG ;;
 		p) prog_limit=$OPTARG ;;
 		w) workspace=$OPTARG keep_workspace=1 ;;
@@ -507,7 +525,7 @@ check_options()
 	local n f
 
 	: "${prog_limit:=$(sed -n 's/^timeout=//p' "$test_dir/settings")}"
-	for n in "$jobs" "$mem" "$cpus" "$limit" "$prog_limit"; do
+	for n in "$jobs" "$mem" "$cpus" "$nodes" "$limit" "$prog_limit"; do
 		[[ $n =~ ^[1-9][0-9]*$ ]] || die "$n is no number; see -h"
 	done
 	for n in "${environment[@]}"; do
