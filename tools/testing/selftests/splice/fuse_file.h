@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "kselftest.h"
+
 /* What one READ may ask for: max_pages of the kernel's default limit. */
 #define FUSE_FILE_MOST (1024 * 1024)
 
@@ -44,6 +46,6 @@ struct fuse_file {
 int fuse_file_mount(uid_t uid, int *dev);
 
 /* Answer until the file system is gone; a process of its own, which ends. */
-void fuse_file_serve(struct fuse_file *f, int dev) __attribute__((noreturn));
+__noreturn void fuse_file_serve(struct fuse_file *f, int dev);
 
 #endif /* FUSE_FILE_H */
