@@ -2485,6 +2485,7 @@ static int try_program(struct shared *sh, uint64_t seed, bool limited,
 {
 	const long before = flip_in_flight(0, 1000);
 	struct fuzz *f;
+	long left;
 	int status;
 	pid_t pid;
 
@@ -2500,10 +2501,10 @@ static int try_program(struct shared *sh, uint64_t seed, bool limited,
 	}
 	status = reap(pid);
 	sh->programs++;
-	if (!status && flip_in_flight(before, lie ? 300 : 5000) != before) {
+	left = status ? 0 : flip_in_flight(before, lie ? 300 : 5000) - before;
+	if (left) {
 		snprintf(sh->why, sizeof(sh->why), "seed %lu: %ld in flight",
-			 (unsigned long)seed,
-			 vmstat_get("nr_flip_pages") - before);
+			 (unsigned long)seed, left);
 		return 1;
 	}
 	if (status && !sh->why[0])
@@ -3299,8 +3300,10 @@ TEST_F_TIMEOUT(streams, arrive, 3600)
 	EXPECT_LT(0UL, f->looked);
 }
 
-/* A word that is lost, doubled or of another stream is found. */
-/* Each run ends when the lie is found, which takes long on a busy machine. */
+/*
+ * A word that is lost, doubled or of another stream is found.  Each run ends with
+ * that, which takes long on a busy machine.
+ */
 TEST_F_TIMEOUT(streams, liar, 3600)
 {
 	enum stream_lie lie;
