@@ -15,7 +15,7 @@
  * EINVAL      einval_*, same_fs.einval_*
  * EIO         eio_from_file_system
  * EISDIR      eisdir
- * ENOMEM      enomem_private_pipe; allocation failures need fault injection
+ * ENOMEM      enomem_private_pipe; with SPLICE_FAULTS, see splice_fault.h
  * ENOSPC      enospc_after_short_count
  * EOPNOTSUPP  repair_file_test copy_from_procfs; else not from the VFS:
  *             whatever a method does not support is copied

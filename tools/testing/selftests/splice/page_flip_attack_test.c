@@ -391,7 +391,7 @@ TEST_F(discarded, moved_away)
 struct uring {
 	int fd;
 	unsigned int *sq_tail, *sq_mask, *sq_array;
-	unsigned int *cq_head, *cq_mask;
+	unsigned int *cq_head, *cq_tail, *cq_mask;
 	struct io_uring_cqe *cqes;
 	struct io_uring_sqe *sqe;
 };
@@ -417,26 +417,42 @@ static int uring_open(struct uring *u)
 	u->sq_mask = (void *)(ring + p.sq_off.ring_mask);
 	u->sq_array = (void *)(ring + p.sq_off.array);
 	u->cq_head = (void *)(ring + p.cq_off.head);
+	u->cq_tail = (void *)(ring + p.cq_off.tail);
 	u->cq_mask = (void *)(ring + p.cq_off.ring_mask);
 	u->cqes = (void *)(ring + p.cq_off.cqes);
 	return 0;
 }
 
-/* Do one operation to its end: its result, minus an errno if it is one. */
-static int uring_do(struct uring *u, const struct io_uring_sqe *sqe)
+/* Begin one operation. */
+static int uring_start(struct uring *u, const struct io_uring_sqe *sqe)
 {
 	const unsigned int tail = *u->sq_tail;
-	int res;
 
 	*u->sqe = *sqe;
 	u->sq_array[tail & *u->sq_mask] = 0;
 	__atomic_store_n(u->sq_tail, tail + 1, __ATOMIC_RELEASE);
-	if (syscall(SYS_io_uring_enter, u->fd, 1, 1, IORING_ENTER_GETEVENTS,
-		    NULL, 0) != 1)
+	return syscall(SYS_io_uring_enter, u->fd, 1, 0, 0, NULL, 0) == 1 ? 0 :
+									  -1;
+}
+
+/* Its result, minus an errno if it is one, or -EAGAIN: it waits. */
+static int uring_result(struct uring *u, unsigned int wait)
+{
+	int res;
+
+	if (syscall(SYS_io_uring_enter, u->fd, 0, wait, IORING_ENTER_GETEVENTS,
+		    NULL, 0))
 		return -errno;
+	if (__atomic_load_n(u->cq_tail, __ATOMIC_ACQUIRE) == *u->cq_head)
+		return -EAGAIN;
 	res = u->cqes[*u->cq_head & *u->cq_mask].res;
 	__atomic_store_n(u->cq_head, *u->cq_head + 1, __ATOMIC_RELEASE);
 	return res;
+}
+
+static int uring_do(struct uring *u, const struct io_uring_sqe *sqe)
+{
+	return uring_start(u, sqe) ? -errno : uring_result(u, 1);
 }
 
 /* A reference to one page that is not in the page tables of who has it. */
@@ -702,6 +718,73 @@ TEST_F(foreign, moves_when_let_go)
 	EXPECT_EQ(-1, pattern_check(self->dst, self->len, 0, SEED));
 }
 
+/*
+ * What waits in an io_uring for data has an address, and no page: memory under it
+ * moves, and what comes lands at the giver.
+ */
+FIXTURE(awaited)
+{
+	int fds[2];
+	int data[2];
+	char *src;
+	char *dst;
+	ssize_t len;
+	struct uring ring;
+};
+
+FIXTURE_VARIANT(awaited)
+{
+	enum mem_kind kind;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(awaited, small) { MEM_4K };
+FIXTURE_VARIANT_ADD(awaited, folio_64k) { MEM_64K };
+FIXTURE_VARIANT_ADD(awaited, huge_page) { MEM_2M };
+/* clang-format on */
+
+FIXTURE_SETUP(awaited)
+{
+	if (uring_open(&self->ring))
+		SKIP(return, "no io_uring: %s", strerror(errno));
+	if (mem_kind_set(variant->kind)) {
+		undo_now();
+		SKIP(return, "cannot choose the size of folios");
+	}
+	self->len = mem_kind_size(variant->kind);
+	self->src = map_filled(self->len, variant->kind, SEED);
+	ASSERT_NE(NULL, self->src);
+	ASSERT_EQ(0, pipe(self->data));
+	ASSERT_EQ(0, wide_pipe(self->fds));
+	ASSERT_EQ(0, become(MALLORY));
+	self->dst = map_mem(self->len);
+	ASSERT_NE(NULL, self->dst);
+}
+
+FIXTURE_TEARDOWN(awaited)
+{
+	EXPECT_EQ(0, undo_now());
+}
+
+TEST_F(awaited, lands_at_the_giver)
+{
+	char *at = self->src + self->len / PAGE / 2 * PAGE;
+	const struct io_uring_sqe sqe = { .opcode = IORING_OP_READ,
+					  .fd = self->data[0],
+					  .off = -1,
+					  .addr = (uintptr_t)at,
+					  .len = PAGE };
+
+	ASSERT_EQ(0, uring_start(&self->ring, &sqe));
+	ASSERT_EQ(self->len, flip_over(self->fds, self->src, self->dst,
+				       self->len, SPLICE_F_NOCOPY));
+	ASSERT_EQ(-EAGAIN, uring_result(&self->ring, 0));
+	ASSERT_EQ(0, write_pattern(self->data[1], PAGE, 0, LATER_SEED));
+	ASSERT_EQ(PAGE, uring_result(&self->ring, 1));
+	EXPECT_EQ(-1, pattern_check(at, PAGE, 0, LATER_SEED));
+	EXPECT_EQ(-1, pattern_check(self->dst, self->len, 0, SEED));
+}
+
 /* Disk transfers from and to memory that is given while they are under way. */
 #define DIO_LEN (64 * PAGE)
 
@@ -710,6 +793,7 @@ FIXTURE(direct_io)
 	int fds[2];
 	int file;
 	aio_context_t aio;
+	struct flip_counts before;
 	char *src;
 	char *dst;
 };
@@ -745,10 +829,16 @@ FIXTURE_SETUP(direct_io)
 	ASSERT_EQ(0, become(MALLORY));
 	self->dst = map_mem(DIO_LEN);
 	ASSERT_NE(NULL, self->dst);
+	ASSERT_EQ(0, flip_counts(&self->before));
 }
 
+/* That of some of all rounds was still under way. */
 FIXTURE_TEARDOWN(direct_io)
 {
+	struct flip_counts after;
+
+	ASSERT_EQ(0, flip_counts(&after));
+	EXPECT_LT(self->before.nr[COPIED_PINNED], after.nr[COPIED_PINNED]);
 	EXPECT_EQ(0, undo_now());
 }
 

@@ -237,13 +237,19 @@ void advise(struct side *s, char *mem)
 	madvise(mem + PMD, PMD - 16 * PAGE, MADV_HUGEPAGE);
 }
 
-/* Nobody but the giver has written here. */
-static void check_unseen(struct side *s, const uint64_t *page)
+void check_unseen(struct side *s, const uint64_t *page)
 {
 	const uint64_t w = page[s->arena->gen % WORDS];
 
 	if (w && is_word(w) && gen_of(w) >= CHILD_MARK)
 		fail(s, "the giver sees a mark", w, page_of(w));
+}
+
+/* For KSM to find. */
+static void copy_to_twin(struct side *s, unsigned int nr)
+{
+	if (s->twin && !pick(s, 8))
+		memcpy(s->twin + nr * PAGE, page_at(s, nr), PAGE);
 }
 
 void fill_range(struct side *s, unsigned int from, unsigned int nr,
@@ -260,10 +266,9 @@ void fill_range(struct side *s, unsigned int from, unsigned int nr,
 		}
 		check_unseen(s, (uint64_t *)page_at(s, i));
 		fill_page((uint64_t *)page_at(s, i), i, gen);
-		if (s->twin && !pick(s, 8)) {
+		if (s->twin)
 			check_unseen(s, (uint64_t *)(s->twin + i * PAGE));
-			memcpy(s->twin + i * PAGE, page_at(s, i), PAGE);
-		}
+		copy_to_twin(s, i);
 	}
 }
 
@@ -283,6 +288,12 @@ static bool is_explained(struct side *s, int err, unsigned int flags)
 	if (err == EOPNOTSUPP)
 		return flags & SPLICE_F_NOCOPY;
 	return false;
+}
+
+void check_error(struct side *s, const char *call, unsigned int flags)
+{
+	if (!is_explained(s, errno, flags))
+		fail(s, call, flags, 0);
 }
 
 unsigned int pick_flags(struct side *s)
@@ -315,8 +326,8 @@ void give_range(struct side *s, unsigned int from, unsigned int nr)
 	const unsigned int flags = pick_flags(s);
 	ssize_t n = give(s->fds[1], page_at(s, from), nr * PAGE, flags);
 
-	if (n < 0 && !is_explained(s, errno, flags))
-		fail(s, "give", flags, nr);
+	if (n < 0)
+		check_error(s, "give", flags);
 	if (n <= 0)
 		return;
 	s->arena->given += n / PAGE;
@@ -343,6 +354,29 @@ static const char *const shapes[] = {
 	[WRONG] = "a wrong page",
 };
 
+/*
+ * Pages come in the order in which they were given, each once, and none is left
+ * out between those of one generation.  Not where memory was given twice, or is
+ * not what the giver has stored, and not if somebody else gives or takes.
+ */
+static void check_order(struct side *s, uint64_t w)
+{
+	const uint64_t now = (uint64_t)gen_of(w) << 12 | page_of(w);
+	const uint64_t was = s->last;
+	const unsigned int flags = flags_of(s->arena),
+			   op = acts[s->arena->op].flags;
+
+	if (s->where != TAKER || op & (WRITES | MAY_BLANK) ||
+	    flags & (MAY_FAULT | MAY_LOSE | MAY_TEAR))
+		return;
+	s->last = now;
+	if (now <= was)
+		fail(s, "a page again, or too late", now, was);
+	if (now >> 12 == was >> 12 && now != was + 1 &&
+	    !((flags | op) & (MAY_BLANK | READS)))
+		fail(s, "a page is missing before", now, was);
+}
+
 /* A page that came out of the pipe. */
 static void check_page(struct side *s, const uint64_t *page)
 {
@@ -353,6 +387,8 @@ static void check_page(struct side *s, const uint64_t *page)
 		fail(s, shapes[shape], page[0], page[1]);
 	else if (shape == WHOLE && gen_of(page[0]) > s->arena->gen)
 		fail(s, "a generation to come", page[0], s->arena->gen);
+	else if (shape == WHOLE)
+		check_order(s, page[0]);
 }
 
 void check_bytes(struct side *s, const char *buf, ssize_t n)
@@ -387,8 +423,10 @@ static void mark_range(struct side *s, unsigned int from, unsigned int nr)
 	s->marked_from = from;
 	s->marked_nr = nr;
 	s->mark = TAKEN_MARK | s->arena->gen;
-	for (i = from; i < from + nr; i++)
+	for (i = from; i < from + nr; i++) {
 		fill_page((uint64_t *)page_at(s, i), i, s->mark);
+		copy_to_twin(s, i);
+	}
 }
 
 void check_range(struct side *s, unsigned int from, unsigned int nr)
@@ -433,8 +471,8 @@ static ssize_t take_pages(struct side *s, char *mem, size_t len,
 		skip_rest(s, n);
 	lock_end(a, READS, F_UNLCK);
 	errno = err;
-	if (n < 0 && !is_explained(s, err, flags))
-		fail(s, "take", flags, len);
+	if (n < 0)
+		check_error(s, "take", flags);
 	if (n < 0 && is_guarded(a, READS))
 		usleep(100);
 	return n;
@@ -480,8 +518,10 @@ static void *disturb_on(void *arg)
 {
 	struct side *s = arg;
 
-	while (!s->arena->stop)
+	while (!s->arena->stop) {
+		s->arena->disturbed++;
 		acts[s->arena->what].perform(s);
+	}
 	return NULL;
 }
 
@@ -566,6 +606,8 @@ static void run_operator(struct side *s)
 		lock_end(a, ends, F_UNLCK);
 		if (s->idle)
 			usleep(100);
+		else
+			a->operated++;
 	}
 	check_marks(s);
 	_exit(0);
@@ -759,7 +801,14 @@ int race_surroundings(struct arena *a)
 	return 0;
 }
 
-/* The time that was asked for, and more if nothing has come by then. */
+/* Everybody who takes part has done something. */
+static bool is_race(const struct arena *a)
+{
+	return a->arrived[WHOLE] && (a->operated || a->op == NOTHING) &&
+	       (a->disturbed || !acts[a->what].perform);
+}
+
+/* The time that was asked for, and more if that was not all by then. */
 static void wait_for_race(struct arena *a, long ms)
 {
 	const long taken = vmstat_get("flip_taken");
@@ -771,7 +820,7 @@ static void wait_for_race(struct arena *a, long ms)
 		past = elapsed_ms(&start);
 		if (past < ms)
 			continue;
-		if ((a->arrived[WHOLE] && vmstat_get("flip_taken") > taken) ||
+		if ((is_race(a) && vmstat_get("flip_taken") > taken) ||
 		    past > ms + 60000)
 			break;
 	}

@@ -8,9 +8,10 @@
  *
  * Every word of the data says which page of which generation it is of, and
  * where in it: each page that arrives, wherever it does, must be one page of one
- * generation, as far as the disturbance does not explain anything else.  What is
+ * generation, as far as the disturbance does not explain anything else; in the
+ * order in which they were given and each once, where nobody else gives.  What is
  * taken is overwritten with words of the taker's, which nobody else may see or
- * alter.
+ * alter.  Every operation and every disturbance must have done something.
  *
  * FLIP_RACE_SECONDS	length of each race, instead of what the program says
  * FLIP_SEED		repeat what a run with this seed chose
@@ -100,6 +101,8 @@ enum act_nr {
 	LIMITS,
 	HOTPLUG,
 	PEEK,
+	SHARE,
+	DIRECT,
 	GIVE_TOO,
 	TAKE_TOO,
 	HOLES,
@@ -148,6 +151,9 @@ struct arena {
 	atomic_ulong given;
 	atomic_ulong nomem;
 	atomic_ulong arrived[NR_SHAPES];
+	/* How often the disturbance began, and the operation did something. */
+	atomic_ulong disturbed;
+	atomic_ulong operated;
 	/* Where the other processes find the memory. */
 	pid_t pid[2];
 	char *mem[2];
@@ -168,6 +174,8 @@ struct side {
 	unsigned int marked_from;
 	unsigned int marked_nr;
 	uint32_t mark;
+	/* Generation and number of the last whole page that came. */
+	uint64_t last;
 };
 
 /* The memory cgroup around all processes of a race; that of a side. */
@@ -188,8 +196,8 @@ struct arena *race_arena(enum act_nr what, enum where where);
 /* The memory cgroups and the swap that it wants, until undo_now(). */
 int race_surroundings(struct arena *a);
 /*
- * For @ms, and on until a whole page has come and one was moved.  Closes the
- * pipe.  0, KSFT_SKIP, or what the side that failed exited with.
+ * For @ms, and on until a whole page has come, one was moved, and disturbance and
+ * operation have done something.  Closes the pipe.  0, KSFT_SKIP, or what the side that failed exited with.
  */
 int race_run(struct arena *a, int fds[2], long ms);
 /* Count for what the program says at its end. */
@@ -204,9 +212,13 @@ unsigned int pick(struct side *s, unsigned int below);
 /* A range of pages, often what a large folio takes. */
 void pick_range(struct side *s, unsigned int *from, unsigned int *nr);
 unsigned int pick_flags(struct side *s);
+/* A call that failed: errno must be what its flags or the race explain. */
+void check_error(struct side *s, const char *call, unsigned int flags);
 char *page_at(struct side *s, unsigned int nr);
 void advise(struct side *s, char *mem);
 
+/* A page that the giver alone may have written to, now or before. */
+void check_unseen(struct side *s, const uint64_t *page);
 void fill_range(struct side *s, unsigned int from, unsigned int nr,
 		uint32_t gen);
 void give_range(struct side *s, unsigned int from, unsigned int nr);

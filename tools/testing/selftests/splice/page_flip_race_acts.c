@@ -273,15 +273,21 @@ static void do_look(struct side *s)
 	}
 }
 
-/* Threads that keep changing processor leave pages in batches of each. */
+/*
+ * Threads that keep changing processor leave pages in batches of each.  Where
+ * there are two memory nodes, pages go from one to the other.
+ */
 static void do_migrate(struct side *s)
 {
+	const unsigned long to = 1 + pick(s, 2), from = 3 - to;
 	const int nr = sysconf(_SC_NPROCESSORS_ONLN);
+	const pid_t pid = s->arena->pid[pick(s, 2)];
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET(pick(s, nr), &set);
-	sched_setaffinity(s->arena->pid[pick(s, 2)], sizeof(set), &set);
+	sched_setaffinity(pid, sizeof(set), &set);
+	syscall(SYS_migrate_pages, pid, 3, &from, &to);
 	usleep(500);
 }
 
@@ -406,6 +412,61 @@ static void do_peek(struct side *s)
 	process_vm_readv(s->arena->pid[w], &mine, 1, &theirs, 1, 0);
 }
 
+/* A pipe and a connection of one's own. */
+static int own[2];
+static int own_socket[2];
+
+static int need_pipe(struct side *s)
+{
+	return pipe_of(own, 64);
+}
+
+/*
+ * References from a walk without locks, and what they lead to a moment later.
+ * It may be written to, but by the giver, not by who has taken it.
+ */
+static void do_share(struct side *s)
+{
+	uint64_t words[WORDS];
+	size_t len;
+	char *mem = pick_pages(s, &len);
+
+	if (share(own[1], mem, len < 64 * PAGE ? len : 64 * PAGE) < 0)
+		fail(s, "vmsplice", (long)mem, len);
+	sched_yield();
+	while (bytes_queued(own[0]) > 0) {
+		if (read(own[0], words, PAGE) != PAGE)
+			fail(s, "read of pages shared", (long)mem, len);
+		if (s->where == GIVER)
+			check_unseen(s, words);
+	}
+}
+
+static int direct;
+
+/* With zeroes on the disk: a hole of a file is read without it. */
+static int open_direct(struct side *s)
+{
+	static const char zeroes[PMD];
+	int fd = backing_file(BACKING_EXT4);
+
+	if (fd < 0 || write_all(fd, zeroes, PMD))
+		return -1;
+	direct = reopen(fd, O_RDONLY | O_DIRECT);
+	close(fd);
+	return direct < 0;
+}
+
+/* Pins to write through, from a walk without locks: zeroes, which come late. */
+static void do_direct(struct side *s)
+{
+	size_t len;
+	char *mem = pick_pages(s, &len);
+
+	if (pread(direct, mem, len, 0) != (ssize_t)len)
+		fail(s, "O_DIRECT", (long)mem, len);
+}
+
 /* A second thread gives what the first one may be filling. */
 static void do_give_too(struct side *s)
 {
@@ -460,6 +521,8 @@ static void op_take(struct side *s)
 	check_marks(s);
 	n = take(s->fds[0], page_at(s, from), nr * PAGE, SPLICE_F_NONBLOCK);
 	s->idle = n <= 0;
+	if (n < 0)
+		check_error(s, "take", SPLICE_F_NONBLOCK);
 	if (n <= 0)
 		return;
 	if (n % PAGE)
@@ -467,13 +530,9 @@ static void op_take(struct side *s)
 	check_range(s, from, n / PAGE);
 }
 
-/* A pipe and a connection of one's own. */
-static int own[2];
-static int own_socket[2];
-
 static int need_pipes(struct side *s)
 {
-	return need_memory(s) || pipe_of(own, 64) || unix_pair(own_socket);
+	return need_memory(s) || need_pipe(s) || unix_pair(own_socket);
 }
 
 /* What is in it: part of a page comes last, if at all. */
@@ -495,6 +554,8 @@ static ssize_t splice_to(struct side *s, int fd, unsigned int nr)
 	ssize_t n = splice(s->fds[0], NULL, fd, NULL, len, SPLICE_F_NONBLOCK);
 
 	s->idle = n <= 0;
+	if (n < 0)
+		check_error(s, "splice", SPLICE_F_NONBLOCK);
 	if (n > 0 && n % PAGE)
 		skip_rest(s, n);
 	return n;
@@ -517,7 +578,11 @@ static void op_splice(struct side *s)
 
 static void op_tee(struct side *s)
 {
-	s->idle = tee(s->fds[0], own[1], 64 * PAGE, SPLICE_F_NONBLOCK) <= 0;
+	const ssize_t n = tee(s->fds[0], own[1], 64 * PAGE, SPLICE_F_NONBLOCK);
+
+	s->idle = n <= 0;
+	if (n < 0)
+		check_error(s, "tee", SPLICE_F_NONBLOCK);
 	empty_own_pipe(s);
 }
 
@@ -530,6 +595,8 @@ static void op_read(struct side *s)
 	if (s->idle)
 		return;
 	n = read(s->fds[0], s->mem, (1 + pick(s, 8)) * PAGE);
+	if (n < 0)
+		check_error(s, "read", 0);
 	check_bytes(s, s->mem, n);
 	if (n > 0 && n % PAGE)
 		skip_rest(s, n);
@@ -607,13 +674,15 @@ const struct act acts[NR_ACTS] = {
 	[SPLIT] = { "split", can_split, do_split, 0 },
 	[THP] = { "PR_SET_THP_DISABLE", NULL, do_thp, 0 },
 	[LOOK] = { "page table walks", NULL, do_look, 0 },
-	[MIGRATE] = { "migration of tasks", NULL, do_migrate, 0 },
+	[MIGRATE] = { "migration of tasks and pages", NULL, do_migrate, 0 },
 	[COMPACT] = { "compaction", can_compact, do_compact, 0 },
 	[RECLAIM] = { "reclaim", NULL, do_reclaim, SWAPS },
 	[SWAPOFF] = { "swapoff", find_swap, do_swapoff, SWAPS },
 	[LIMITS] = { "memory limits", can_limit, do_limits, MAY_NOMEM | SWAPS | DIES | APART },
 	[HOTPLUG] = { "processor hotplug", can_unplug, do_hotplug, 0 },
 	[PEEK] = { "process_vm_readv", NULL, do_peek, 0 },
+	[SHARE] = { "a plain vmsplice", need_pipe, do_share, 0 },
+	[DIRECT] = { "O_DIRECT", open_direct, do_direct, MAY_BLANK | MAY_CUT | MAY_TEAR },
 	[GIVE_TOO] = { "a second giver", NULL, do_give_too, MAY_BLANK | MAY_CUT | MAY_TEAR },
 	[TAKE_TOO] = { "a second taker", NULL, do_take_too, ZAP },
 	[HOLES] = { "memory with holes", NULL, NULL, MAY_BLANK },

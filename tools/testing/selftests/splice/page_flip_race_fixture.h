@@ -84,12 +84,13 @@ static void race_for(struct __test_metadata *_metadata, struct arena *a,
 	int status;
 
 	ASSERT_EQ(0, flip_counts(&before));
+	TH_LOG("seed %u, %s", a->seed, mem_kind_name(a->kind));
 	status = race_run(a, fds, race_ms(seconds));
 	ASSERT_EQ(0, flip_counts(&after));
 	race_count(a, &before, &after);
-	TH_LOG("seed %u, %s, %u lives; gave %lu, moved %ld, %lu times ENOMEM",
-	       a->seed, mem_kind_name(a->kind), a->lives, a->given,
-	       after.nr[TAKEN] - before.nr[TAKEN], a->nomem);
+	TH_LOG("%u lives; gave %lu, moved %ld, %lu times ENOMEM", a->lives,
+	       a->given, after.nr[TAKEN] - before.nr[TAKEN], a->nomem);
+	TH_LOG("disturbed %lu, operated %lu times", a->disturbed, a->operated);
 	TH_LOG("came %lu whole, %lu blank, %lu cut off, %lu torn",
 	       a->arrived[WHOLE], a->arrived[BLANK], a->arrived[CUT_OFF],
 	       a->arrived[TORN]);
@@ -99,6 +100,10 @@ static void race_for(struct __test_metadata *_metadata, struct arena *a,
 		SKIP(return, "this machine cannot: %s", acts[a->what].name);
 	EXPECT_EQ(0, status);
 	EXPECT_LT(0UL, a->arrived[WHOLE]);
+	if (acts[a->what].perform)
+		EXPECT_LT(0UL, a->disturbed);
+	if (a->op != NOTHING)
+		EXPECT_LT(0UL, a->operated);
 	EXPECT_LT(before.nr[TAKEN], after.nr[TAKEN]);
 	EXPECT_EQ(flying, flip_in_flight(flying, 10000));
 }

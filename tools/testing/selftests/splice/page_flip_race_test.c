@@ -34,6 +34,10 @@ FIXTURE_VARIANT_ADD(race, look_taker) { LOOK, TAKER };
 FIXTURE_VARIANT_ADD(race, migrate) { MIGRATE, NEITHER };
 FIXTURE_VARIANT_ADD(race, reclaim) { RECLAIM, NEITHER };
 FIXTURE_VARIANT_ADD(race, peek) { PEEK, NEITHER };
+FIXTURE_VARIANT_ADD(race, share_giver) { SHARE, GIVER };
+FIXTURE_VARIANT_ADD(race, share_taker) { SHARE, TAKER };
+FIXTURE_VARIANT_ADD(race, direct_giver) { DIRECT, GIVER };
+FIXTURE_VARIANT_ADD(race, direct_taker) { DIRECT, TAKER };
 /* clang-format on */
 
 TEST_F_TIMEOUT(race, small_pages, 900)
@@ -240,7 +244,8 @@ TEST_F_TIMEOUT(closed, pages_arrive, 900)
 	for (i = 0; i < ARRAY_SIZE(work); i++)
 		ASSERT_EQ(0,
 			  pthread_create(&thread[i], NULL, work[i], &self->c));
-	TH_LOG("seed %u, %d pipes", a->seed, close_for(&self->c, race_ms(0.5)));
+	TH_LOG("seed %u", a->seed);
+	TH_LOG("%d pipes", close_for(&self->c, race_ms(0.5)));
 	for (i = 0; i < ARRAY_SIZE(work); i++)
 		ASSERT_EQ(0, pthread_join(thread[i], NULL));
 	TH_LOG("came %lu whole, %lu blank", a->arrived[WHOLE],

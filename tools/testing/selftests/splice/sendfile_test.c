@@ -14,7 +14,7 @@
  * EINVAL     einval_*, destination.einval_append_output; "locked" is history
  *            since mandatory locks went
  * EIO        eio_terminal_without_peer
- * ENOMEM     enomem_private_pipe; allocation failures need fault injection
+ * ENOMEM     enomem_private_pipe; with SPLICE_FAULTS, see splice_fault.h
  * ENOSPC     enospc_after_short_count
  * EOVERFLOW  eoverflow_*, compat.eoverflow_*
  * EPERM      eperm_sealed_*

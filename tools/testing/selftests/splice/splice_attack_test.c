@@ -15,7 +15,8 @@
  *   of users allow			limits, others_hole
  * more than the memory cgroup allows	parked, in_sockets
  * somebody who waits for a pipe, and
- *   cannot be killed			waiting, faulting, held_up, not_asked
+ *   cannot be killed			waiting, faulting, not_asked; held_up:
+ *					no longer than by read() and write()
  * lines in the kernel log		log, fuse_log
  *
  * More attacks by ordinary users are in page_flip_attack_test.c; what is counted

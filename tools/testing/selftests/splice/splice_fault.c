@@ -32,8 +32,11 @@
 /* What the calls cut a length to. */
 #define MAX_COUNT (INT_MAX & ~4095UL)
 
-/* Each fault up to here, then one in sixteen: large calls have thousands. */
+/* Each fault up to here, then ever larger steps: large calls have thousands. */
 #define EACH 256
+
+/* Calls that none of which met a fault are a sweep of nothing. */
+#define FAULTLESS 100
 
 static const struct {
 	const char *name;
@@ -211,12 +214,17 @@ static const char *const op_names[] = {
 	[OP_WRITE] = "write",
 };
 
+/* How many places of a program that make a call are told apart. */
+#define SITES 1024
+
 /* Of all processes of this program. */
 struct sweeps {
 	pid_t pid;
 	unsigned int kinds;
 	atomic_ulong unswept;
 	atomic_ulong wrong;
+	/* The last fault that the call of this place got by with. */
+	atomic_uint survived[SITES];
 	struct {
 		atomic_ulong calls;
 		atomic_ulong faults;
@@ -255,6 +263,7 @@ struct call {
 	/* An errno that no lack of memory explains, and of which fault. */
 	int other;
 	unsigned int other_nth;
+	atomic_uint *survived;
 };
 
 static bool is_type(int fd, mode_t type)
@@ -499,9 +508,13 @@ static unsigned int next_fault(unsigned int nth)
 	return nth < EACH ? nth + 1 : nth + nth / 16;
 }
 
+/*
+ * A call that gets by without what failed has done its work and is not made
+ * again: the next one from the same place goes on with the fault behind that.
+ */
 static ssize_t sweep_armed(struct call *c, int fd)
 {
-	unsigned int nth = 1;
+	unsigned int nth = next_fault(atomic_exchange(c->survived, 0));
 	ssize_t ret;
 	bool fired;
 	int err;
@@ -514,6 +527,7 @@ static ssize_t sweep_armed(struct call *c, int fd)
 		if (!go_on(c, nth, ret)) {
 			/* It is in c->done. */
 			ret = ret < 0 ? ret : 0;
+			*c->survived = nth;
 			break;
 		}
 	}
@@ -567,12 +581,17 @@ static bool is_ktls(int fd)
 	       !strcmp(name, "tls");
 }
 
-/* Without a place for the new offsets nobody knows what was done. */
-static ssize_t sweep(struct call *c)
+/*
+ * Without a place for the new offsets nobody knows what was done.  @site is where
+ * the test makes the call.
+ */
+static ssize_t sweep_at(struct call *c, void *site)
 {
 	int fd = arm_open();
 	ssize_t ret;
 	int err;
+
+	c->survived = &sweeps->survived[((uintptr_t)site ^ c->op) % SITES];
 
 	warm_up();
 	if (fd < 0 || !before(c) || is_ktls(c->in)) {
@@ -588,6 +607,8 @@ static ssize_t sweep(struct call *c)
 	errno = err;
 	return ret;
 }
+
+#define sweep(c) sweep_at(c, __builtin_return_address(0))
 
 ssize_t __wrap_copy_file_range(int in, off_t *off_in, int out, off_t *off_out,
 			       size_t len, unsigned int flags)
@@ -782,6 +803,10 @@ static void print_sweeps(void)
 	/* Also if it was not a process that a test waits for. */
 	if (sweeps->wrong)
 		_exit(1);
+	if (calls >= FAULTLESS && !faults) {
+		fprintf(stderr, "# faults: none came, whatever was asked for\n");
+		_exit(1);
+	}
 }
 
 static unsigned int named_kinds(const char *list)

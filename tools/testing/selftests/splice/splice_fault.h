@@ -12,7 +12,8 @@
  *	SPLICE_FAULTS=usercopy		copies from and to user memory
  *
  * Each call is then repeated with the first, the second, ... of these failing
- * until none does any more.  An attempt that failed for it must have failed with
+ * until none does any more, or it gets by without: the next call from the same
+ * place goes on behind that.  An attempt that failed for it must have failed with
  * an errno that the contract names, and must have done nothing: what the test
  * checks of data, offsets and page frames is the proof.  After a short count the
  * rest is asked for where that means the same as one call.

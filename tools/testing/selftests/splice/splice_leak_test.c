@@ -21,7 +21,7 @@
  * the meantime, this process among it.  The bounds are a few times what that is
  * on an idle machine with 2 processors.  But for two of them they do not grow
  * with the number of times: a page or an object each time is found from 200
- * times on, by 10000 also what is left only once in a hundred times.
+ * times on, by 10000 also what is left only once in fifty times.
  */
 
 #include "kselftest_harness.h"

@@ -20,7 +20,7 @@
  * ETXTBSY		swapfile.etxtbsy_swapfile
  * EXDEV		refusal.exdev_notification_pipe
  * EIO			not here: needs a disk that fails
- * ENOMEM		not here: only small allocations, which do not fail
+ * ENOMEM		with SPLICE_FAULTS, see splice_fault.h
  */
 
 #include <errno.h>

@@ -25,7 +25,7 @@
  * EINVAL	for unaligned memory with SPLICE_F_GIFT is in vmsplice(2), but
  *		there is no such check: flags.gift.to_pipe_unaligned
  * EBADF	for a wrong direction: either end of a pipe has its direction
- * ENOMEM	needs fault injection: one small array is allocated
+ * ENOMEM	with SPLICE_FAULTS, see splice_fault.h
  */
 
 #include "kselftest_harness.h"

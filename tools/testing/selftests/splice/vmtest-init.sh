@@ -70,11 +70,26 @@ run_tests()
 	for p in $programs; do
 		run_program "$p"
 	done
-	# Give leak and lockup detectors a chance to speak before the end.
-	if [ -w /sys/kernel/debug/kmemleak ]; then
-		echo scan > /sys/kernel/debug/kmemleak
-		cat /sys/kernel/debug/kmemleak > /dev/console
-	fi
+}
+
+# An object is a leak if a scan finds it at least 5 s old, with no pointer to it
+# and as the scan before left it.
+scan_for_leaks()
+{
+	{ echo scan > /sys/kernel/debug/kmemleak && sleep 6 &&
+	  echo scan > /sys/kernel/debug/kmemleak; } 2>/dev/null || return
+	head -n 300 /sys/kernel/debug/kmemleak > /dev/console
+}
+
+# What has found nothing because it gave up, or was never on.
+detectors()
+{
+	[ ! -e /sys/kernel/debug/kmemleak ] || scan_for_leaks ||
+		echo "# vmtest: off kmemleak"
+	! grep -qs 'debug_locks: *0' /proc/lockdep_stats ||
+		echo "# vmtest: off lockdep"
+	! grep -qs '^enabled: 0' /sys/kernel/debug/kcsan ||
+		echo "# vmtest: off KCSAN"
 }
 
 setup > /dev/console 2>&1
@@ -90,6 +105,8 @@ case $mode in
 test)	run_tests ;;
 run)	cd /tests && sh -c "$command" ;;
 esac
-echo "# vmtest: exit $?"
+status=$?
+[ "$mode" = probe ] || detectors
+echo "# vmtest: exit $status"
 sync
 reboot -f
