@@ -49,9 +49,10 @@
 #define SEED 0x5b11ce
 #define LATER_SEED 0x0dd
 
-/* The user, and the cgroup. */
+/* The user, his cgroup, and one more. */
 #define USER 1000
 #define GROUP "leak"
+#define OTHER "leak_other"
 
 /* What he may have in pipes, so that it can be counted out. */
 #define SOFT_LIMIT "/proc/sys/fs/pipe-user-pages-soft"
@@ -465,6 +466,38 @@ static int flip_2m(long i)
 	madvise(my.src, PMD, MADV_HUGEPAGE);
 	madvise(my.dst, PMD, MADV_HUGEPAGE);
 	return flip(PMD, i, 0);
+}
+
+/* Somebody in another cgroup gives back what he takes; it ends with this one. */
+static int there[2];
+static int back[2];
+
+static int other_start(void)
+{
+	char *mem;
+
+	if (pipe_of(there, 64) || pipe_of(back, 64))
+		return -1;
+	if (fork_child())
+		return close(there[0]) || close(back[1]);
+	close(there[1]);
+	close(back[0]);
+	mem = map_mem(PMD);
+	if (!mem || memcg_enter(OTHER) || become(USER))
+		_exit(1);
+	while (take_all(there[0], mem, SMALL, 0) == SMALL &&
+	       give_all(back[1], mem, SMALL, 0) == SMALL)
+		;
+	_exit(0);
+}
+
+static int flip_to_other(long i)
+{
+	mark(my.src, SMALL, i);
+	if (give_all(there[1], my.src, SMALL, 0) != SMALL ||
+	    take_all(back[0], my.dst, SMALL, 0) != SMALL)
+		return -1;
+	return marked(my.dst, SMALL, i) ? 0 : -1;
 }
 
 /* In a page table, so that each page is a hole. */
@@ -1000,7 +1033,8 @@ static void repeat(int (*cycle)(long i), long nr, int step)
 {
 	long i, room;
 
-	if (memcg_enter(GROUP) || become(USER) || prepare())
+	if ((cycle == flip_to_other && other_start()) || memcg_enter(GROUP) ||
+	    become(USER) || prepare())
 		_exit(1);
 	for (i = 0; i < NR_WARM_UP; i++)
 		if (cycle(i))
@@ -1031,7 +1065,8 @@ static struct looks *set_up(enum mem_kind kind)
 	struct looks *l = calloc(1, sizeof(*l));
 
 	if (l && !geteuid() && !sysctl_keep(keep, 1) && !memcg_new(GROUP) &&
-	    !mem_kind_set(kind) && !setrlimit(RLIMIT_NOFILE, &files) &&
+	    !memcg_new(OTHER) && !mem_kind_set(kind) &&
+	    !setrlimit(RLIMIT_NOFILE, &files) &&
 	    !sysctl_set(SOFT_LIMIT, LIMIT) && !step_pair(l->step))
 		return l;
 	undo_now();
@@ -1084,6 +1119,7 @@ FIXTURE_VARIANT(ways)
 FIXTURE_VARIANT_ADD(ways, flip_small) { flip_small, MEM_4K };
 FIXTURE_VARIANT_ADD(ways, flip_64k) { flip_64k, MEM_64K };
 FIXTURE_VARIANT_ADD(ways, flip_2m) { flip_2m, MEM_2M };
+FIXTURE_VARIANT_ADD(ways, flip_to_other) { flip_to_other, MEM_4K };
 FIXTURE_VARIANT_ADD(ways, flip_holes) { flip_holes, MEM_4K };
 FIXTURE_VARIANT_ADD(ways, flip_huge_hole) { flip_huge_hole, MEM_2M };
 FIXTURE_VARIANT_ADD(ways, fill_hole) { fill_hole, MEM_4K };
