@@ -90,6 +90,8 @@ detectors()
 		echo "# vmtest: off lockdep"
 	! grep -qs '^enabled: 0' /sys/kernel/debug/kcsan ||
 		echo "# vmtest: off KCSAN"
+	[ ! -e /sys/kernel/debug/kcsan ] ||
+		cat /sys/kernel/debug/kcsan > /dev/console
 }
 
 setup > /dev/console 2>&1
