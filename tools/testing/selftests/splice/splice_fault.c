@@ -804,7 +804,7 @@ static void print_sweeps(void)
 	if (sweeps->wrong)
 		_exit(1);
 	if (calls >= FAULTLESS && !faults) {
-		fprintf(stderr, "# faults: none came, whatever was asked for\n");
+		fprintf(stderr, "# faults: none came of those asked for\n");
 		_exit(1);
 	}
 }
