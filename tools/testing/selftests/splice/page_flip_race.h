@@ -197,7 +197,8 @@ struct arena *race_arena(enum act_nr what, enum where where);
 int race_surroundings(struct arena *a);
 /*
  * For @ms, and on until a whole page has come, one was moved, and disturbance and
- * operation have done something.  Closes the pipe.  0, KSFT_SKIP, or what the side that failed exited with.
+ * operation have done something.  Closes the pipe.  0, KSFT_SKIP, or what the
+ * side that failed exited with.
  */
 int race_run(struct arena *a, int fds[2], long ms);
 /* Count for what the program says at its end. */
