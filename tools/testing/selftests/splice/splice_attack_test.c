@@ -1600,6 +1600,7 @@ TEST_F(faulting, does_not_wait)
 struct server {
 	struct fuse_file file;
 	atomic_int asked; /* READs that came in */
+	atomic_bool waits; /* its victim does, as soon as it can */
 	bool answer; /* else never */
 	/* The answer is given, or a gift, to a pipe that is spliced. */
 	unsigned int splice;
@@ -1730,8 +1731,10 @@ static int jam_start(struct jam *jam, struct server *s, enum call by,
 		     enum call victim)
 {
 	int fds[2], root;
+	char *mem;
 
 	s->asked = 0;
+	s->waits = false;
 	root = served_file(s, MALLORY, &jam->server);
 	if (root < 0 || pipe(fds) || write_pattern(fds[1], PAGE, 0, SEED))
 		return -1;
@@ -1743,11 +1746,15 @@ static int jam_start(struct jam *jam, struct server *s, enum call by,
 			return -1;
 	jam->victim = fork_user(VICTIM);
 	if (!jam->victim) {
-		do_call(victim, fds, map_filled(PAGE, MEM_4K, SEED));
+		mem = map_filled(PAGE, MEM_4K, SEED);
+		s->waits = true;
+		do_call(victim, fds, mem);
 		_exit(0);
 	}
 	close(root);
 	close_both(fds);
+	while (!s->waits)
+		usleep(1000);
 	usleep(100000);
 	return 0;
 }
