@@ -728,6 +728,8 @@ ssize_t __wrap_write(int fd, const void *buf, size_t len)
 #define HANDLER "what fails is a call of the signal handler, which makes one"
 #define LONGER \
 	"the copy made before the offset could not be stored is more input"
+#define IN_PASSING \
+	"what fails is io_uring's, which this thread does before it returns"
 #define NO_EVENT "an event that there is no memory for comes as an overflow"
 #define REST_TOO_BIG "the call for the rest meets the limit, and raises SIGXFSZ"
 
@@ -742,6 +744,8 @@ static const struct {
 	{ "copy_file_range_test", "same_file_doubled_at_end", FAULT_USERCOPY,
 	  LONGER },
 	{ "kbuf_test", "splice_full", FAULT_USERCOPY, FRAME },
+	{ "page_flip_attack_test", "lands_at_the_giver", FAULT_USERCOPY,
+	  IN_PASSING },
 	{ "page_flip_test", "eintr", FAULT_USERCOPY, FRAME },
 	{ "page_flip_test", "epipe", FAULT_USERCOPY, FRAME },
 	{ "page_flip_test", "epipe_when_last_reader_leaves", FAULT_USERCOPY,

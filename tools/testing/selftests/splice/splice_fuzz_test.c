@@ -2707,7 +2707,7 @@ enum stream_lie { NO_LIE, LOSE_WORD, DOUBLE_WORD, OTHER_STREAM, KEEP_SHARING };
 
 /* Shared by the two processes. */
 struct flow {
-	atomic_bool stop, failed;
+	atomic_bool stop, failing, failed;
 	char why[160];
 	unsigned int seed;
 	bool flip;
@@ -2732,6 +2732,7 @@ struct worker {
 	pthread_t thread;
 };
 
+/* The first one to fail says why; whoever else does waits until that is said. */
 static __noreturn __printf(2, 3) void stream_fail(struct worker *w,
 						  const char *form, ...)
 {
@@ -2739,12 +2740,16 @@ static __noreturn __printf(2, 3) void stream_fail(struct worker *w,
 	va_list args;
 	int n;
 
-	if (!atomic_exchange(&f->failed, true)) {
+	if (atomic_exchange(&f->failing, true)) {
+		for (n = 0; n < 10000 && !f->failed; n++)
+			usleep(1000);
+	} else {
 		n = snprintf(f->why, sizeof(f->why),
 			     "stream %u, hop %u: ", w->stream, w->hop);
 		va_start(args, form);
 		vsnprintf(f->why + n, sizeof(f->why) - n, form, args);
 		va_end(args);
+		f->failed = true;
 	}
 	_exit(1);
 }
