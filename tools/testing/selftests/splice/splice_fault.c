@@ -744,7 +744,7 @@ static const struct {
 	{ "copy_file_range_test", "same_file_doubled_at_end", FAULT_USERCOPY,
 	  LONGER },
 	{ "kbuf_test", "splice_full", FAULT_USERCOPY, FRAME },
-	{ "page_flip_attack_test", "lands_at_the_giver", FAULT_USERCOPY,
+	{ "page_flip_attack_test", "lands_at_the_giver", FAULT_ALL,
 	  IN_PASSING },
 	{ "page_flip_test", "eintr", FAULT_USERCOPY, FRAME },
 	{ "page_flip_test", "epipe", FAULT_USERCOPY, FRAME },
