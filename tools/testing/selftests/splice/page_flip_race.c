@@ -272,9 +272,11 @@ void fill_range(struct side *s, unsigned int from, unsigned int nr,
 	}
 }
 
-/* The errors that the flags and the race explain. */
-static bool is_explained(struct side *s, int err, unsigned int flags)
+/* The error is one that the flags and the race explain. */
+static bool is_explained(struct side *s, unsigned int flags)
 {
+	const int err = errno;
+
 	if (err == EFAULT)
 		return disturbed(s, MAY_FAULT);
 	if (err == ENOMEM) {
@@ -292,7 +294,7 @@ static bool is_explained(struct side *s, int err, unsigned int flags)
 
 void check_error(struct side *s, const char *call, unsigned int flags)
 {
-	if (!is_explained(s, errno, flags))
+	if (!is_explained(s, flags))
 		fail(s, call, flags, 0);
 }
 

@@ -475,15 +475,17 @@ static int back[2];
 static int other_start(void)
 {
 	char *mem;
+	pid_t pid;
 
 	if (pipe_of(there, 64) || pipe_of(back, 64))
 		return -1;
-	if (fork_child())
-		return close(there[0]) || close(back[1]);
+	pid = fork_in(OTHER);
+	if (pid)
+		return pid < 0 || close(there[0]) || close(back[1]);
 	close(there[1]);
 	close(back[0]);
 	mem = map_mem(PMD);
-	if (!mem || memcg_enter(OTHER) || become(USER))
+	if (!mem || become(USER))
 		_exit(1);
 	while (take_all(there[0], mem, SMALL, 0) == SMALL &&
 	       give_all(back[1], mem, SMALL, 0) == SMALL)
