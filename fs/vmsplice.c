@@ -38,8 +38,9 @@
 /* Bytes that are copied, or collected from small segments, under one lock. */
 #define LOCKED_BYTES (16 * PAGE_SIZE)
 
-/* -ENOMEM rather than the OOM killer. */
-#define FLIP_GFP (GFP_HIGHUSER | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+/* -ENOMEM rather than the OOM killer; it may become memory of a process. */
+#define FLIP_GFP \
+	(GFP_HIGHUSER | __GFP_SKIP_KASAN | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /*
  * ->private is the user who gave the buffer, with a reference to him.  A hole
@@ -50,15 +51,31 @@ static struct user_struct *buf_user(const struct pipe_buffer *buf)
 	return (struct user_struct *)buf->private;
 }
 
+/*
+ * Nobody has split a folio whose memory failed in flight, and the allocator looks
+ * for poison in single pages alone: such a folio is not to be allocated again.
+ */
+static bool given_folio_lost(struct folio *folio)
+{
+	if (!folio_test_large(folio) || !page_flip_poisoned(folio))
+		return false;
+	mem_cgroup_uncharge(folio);
+	return true;
+}
+
 static void given_buf_release(struct pipe_inode_info *pipe,
 			      struct pipe_buffer *buf)
 {
 	struct folio *folio = page_folio(buf->page);
+	bool lost = false;
 
-	if (page_flip_put(folio))
+	if (page_flip_put(folio)) {
 		account_pipe_buffers(buf_user(buf), folio_nr_pages(folio), 0);
+		lost = given_folio_lost(folio);
+	}
 	free_uid(buf_user(buf));
-	folio_put(folio);
+	if (!lost)
+		folio_put(folio);
 }
 
 static bool given_buf_get(struct pipe_inode_info *pipe, struct pipe_buffer *buf)
@@ -260,6 +277,8 @@ static long give_pages(struct flip_call *call, unsigned long addr, size_t len)
 	struct flip_batch *b = call->batch;
 	long ret;
 
+	if (addr + len < addr)
+		return -EFAULT;
 	b->max = min(pipe->max_usage - pipe_buf_usage(pipe), FLIP_BATCH);
 	b->budget = pipe_account_upto(current_user(),
 				      min(len >> PAGE_SHIFT, GIVE_RESERVE));
@@ -644,6 +663,8 @@ static long take_pages(struct flip_call *call, unsigned long addr, size_t len)
 
 	if (!total)
 		return 0;
+	if (addr + total < addr)
+		return -EFAULT;
 	ret = page_flip_attach(addr, addr + total, call->batch);
 	if (ret > 0) {
 		take_batch(call, ret);

@@ -62,6 +62,20 @@
 /* PMDs that are attached at once; their memory is charged twice for a moment. */
 #define ATTACH_PMDS 8
 
+/* Memory with tags does not move: they would come along. */
+#ifdef CONFIG_SPARC64
+#define VM_TAGGED VM_SPARC_ADI
+#else
+#define VM_TAGGED VM_MTE
+#endif
+
+/* Has tags, also where no vma says so: a virtual machine has set them. */
+#ifdef CONFIG_ARM64_MTE
+#define PAGE_TAGGED BIT(PG_arch_2)
+#else
+#define PAGE_TAGGED 0UL
+#endif
+
 #define FLIP_PMD_PAGES (1UL << (PMD_SHIFT - PAGE_SHIFT))
 
 static_assert(NR_PAGE_FLIP_REASONS - 1 == FLIP_COPIED_RACE - FLIP_COPIED);
@@ -119,7 +133,7 @@ static enum page_flip_reason vma_obstacle(struct vm_area_struct *vma)
 		return PAGE_FLIP_UFFD;
 	if (flags & VM_DROPPABLE)
 		return PAGE_FLIP_DROPPABLE;
-	if (flags & (VM_SPECIAL | VM_SHADOW_STACK | VM_MTE))
+	if (flags & (VM_SPECIAL | VM_SHADOW_STACK | VM_TAGGED))
 		return PAGE_FLIP_SPECIAL;
 	return PAGE_FLIP_MOVES;
 }
@@ -204,6 +218,16 @@ static struct vm_area_struct *flip_lock_vma(struct mm_struct *mm,
 	return vma_trylock_slow(mm, vma);
 }
 
+static bool folio_tagged(const struct folio *folio)
+{
+	unsigned int i;
+
+	for (i = 0; PAGE_TAGGED && i < folio_nr_pages(folio); i++)
+		if (folio_page(folio, i)->flags.f & PAGE_TAGGED)
+			return true;
+	return false;
+}
+
 /*
  * Why this anonymous folio, which is mapped exclusively by us, has to stay;
  * references are looked at elsewhere.
@@ -220,6 +244,8 @@ static enum page_flip_reason folio_obstacle(struct folio *folio)
 		return PAGE_FLIP_WRITEBACK;
 	if (!folio_is_longterm_pinnable(folio))
 		return PAGE_FLIP_UNMOVABLE;
+	if (folio_tagged(folio))
+		return PAGE_FLIP_SPECIAL;
 	return PAGE_FLIP_MOVES;
 }
 
@@ -495,7 +521,7 @@ static struct folio *plain_folio(struct page *page)
 	const unsigned long good = BIT(PG_swapbacked) | BIT(PG_anon_exclusive);
 	const unsigned long bad = BIT(PG_head) | BIT(PG_swapcache) |
 				  BIT(PG_mlocked) | BIT(PG_writeback) |
-				  __PG_HWPOISON;
+				  PAGE_TAGGED | __PG_HWPOISON;
 	struct folio *folio = (struct folio *)page;
 
 	if (IS_ENABLED(CONFIG_CMA) || PageTail(page) ||
@@ -590,6 +616,7 @@ static long detach_ptes(struct flip_batch *b, struct vm_area_struct *vma,
 		pte_unmap_unlock(ptep, ptl);
 		return -EFAULT;
 	}
+	flush_cache_range(vma, start, end);
 	flush_tlb_batched_pending(mm);
 	lazy_mmu_mode_enable();
 	while (addr < end && b->nr < b->max) {
@@ -650,6 +677,7 @@ static long detach_huge_page(struct flip_batch *b, struct vm_area_struct *vma,
 	if (!detach_room(b, HPAGE_PMD_NR))
 		return 0;
 
+	flush_cache_range(vma, addr, addr + PMD_SIZE);
 	flush_tlb_batched_pending(mm);
 	old = pmdp_huge_clear_flush(vma, addr, pmd);
 	if (!folio_ref_freeze(folio, 1)) {
@@ -787,7 +815,6 @@ static long detach_vma(struct flip_batch *b, struct vm_area_struct *vma,
 		mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm,
 					addr, next);
 		mmu_notifier_invalidate_range_start(&range);
-		flush_cache_range(vma, addr, next);
 		ret = detach_pmd(b, vma, addr, next);
 		mmu_notifier_invalidate_range_end(&range);
 		if (ret > 0)
@@ -1380,18 +1407,14 @@ static long attach_hole(struct attach *a, unsigned long addr,
 	return n ?: flip_stop(a->b, PAGE_FLIP_DESTBUSY, PAGE_SIZE);
 }
 
-/* Where the next folios have to end that are attached in one step. */
+/* The last byte that the next folios may take which are attached in one step. */
 static unsigned long attach_reach(struct attach *a, struct folio *folio,
 				  unsigned long addr)
 {
-	unsigned long next = addr + folio_size(folio), end;
-
-	if (a->pmd) {
-		end = addr + ATTACH_PMDS * PMD_SIZE;
-		return min(end - 1, addr | ~PUD_MASK) + 1;
-	}
-	end = flip_table_end(addr, 0);
-	return next - 1 < end - 1 ? end : next;
+	if (a->pmd)
+		return addr +
+		       min(~PUD_MASK & ~addr, ATTACH_PMDS * PMD_SIZE - 1);
+	return addr + max(~PMD_MASK & ~addr, folio_size(folio) - 1);
 }
 
 /* How many folios of the size of this one fit in there. */
@@ -1400,7 +1423,7 @@ static unsigned int attach_room(struct attach *a, struct folio *folio,
 {
 	unsigned long reach = attach_reach(a, folio, addr);
 
-	return (min(end - 1, reach - 1) + 1 - addr) / folio_size(folio);
+	return (min(end - 1, reach) + 1 - addr) / folio_size(folio);
 }
 
 /*

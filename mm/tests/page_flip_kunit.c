@@ -1221,15 +1221,20 @@ static void flip_flagged(struct kunit *test)
 }
 
 #ifdef CONFIG_MEMORY_FAILURE
+/* The last page of it. */
 static void poison(struct folio *folio)
 {
-	SetPageHWPoison(&folio->page);
+	SetPageHWPoison(folio_page(folio, folio_nr_pages(folio) - 1));
+	if (folio_test_large(folio))
+		folio_set_has_hwpoisoned(folio);
 	atomic_long_inc(&num_poisoned_pages);
 }
 
 static void unpoison(struct folio *folio)
 {
-	ClearPageHWPoison(&folio->page);
+	ClearPageHWPoison(folio_page(folio, folio_nr_pages(folio) - 1));
+	if (folio_test_large(folio))
+		folio_clear_has_hwpoisoned(folio);
 	atomic_long_dec(&num_poisoned_pages);
 }
 
@@ -1253,8 +1258,38 @@ static void flip_poisoned(struct kunit *test)
 	unpoison(folio);
 	take_all(test, dest(test, 1), 2, 2);
 }
+
+/* All of a large folio, in memory and in flight. */
+static void flip_large_poisoned(struct kunit *test)
+{
+	const struct flip_fit *fit = test->param_value;
+	struct folio *folio = attach_fit(test, fit);
+	unsigned long addr = place(test, 2, fit->page);
+	const long nr = fit_pages(fit);
+
+	poison(folio);
+	start_counting(test);
+	KUNIT_EXPECT_EQ(test, give(test, addr, nr), -EHWPOISON);
+	expect_change(test);
+	unpoison(folio);
+	give_all(test, addr, nr);
+	SetPageHWPoison(folio_page(folio, nr - 1));
+	atomic_long_inc(&num_poisoned_pages);
+	start_counting(test);
+	KUNIT_EXPECT_EQ(test, take(test, addr, nr), -EHWPOISON);
+	expect_change(test);
+	ClearPageHWPoison(folio_page(folio, nr - 1));
+	atomic_long_dec(&num_poisoned_pages);
+	take_all(test, addr, nr, 0);
+	expect_data(test, addr, nr, 1000);
+}
 #else
 static void flip_poisoned(struct kunit *test)
+{
+	kunit_skip(test, "needs CONFIG_MEMORY_FAILURE");
+}
+
+static void flip_large_poisoned(struct kunit *test)
 {
 	kunit_skip(test, "needs CONFIG_MEMORY_FAILURE");
 }
@@ -1319,6 +1354,37 @@ static void flip_vma(struct kunit *test)
 	expect_data(test, addr, NR, 1300);
 	take_all(test, source(test, NR), NR, 0);
 	expect_data(test, addr, 2 * NR, 1300);
+}
+
+static void set_special(struct kunit *test, unsigned long addr, bool special)
+{
+	struct vm_area_struct *vma;
+
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	if (vma && special)
+		vm_flags_set(vma, VM_DONTEXPAND);
+	else if (vma)
+		vm_flags_clear(vma, VM_DONTEXPAND);
+	mmap_write_unlock(current->mm);
+	KUNIT_ASSERT_NOT_NULL(test, vma);
+}
+
+/* As a driver may make memory, or the kernel a shadow stack. */
+static void flip_special(struct kunit *test)
+{
+	unsigned long addr = source(test, 0);
+
+	map_filled(test, addr, NR, 1350);
+	set_special(test, addr, true);
+	expect_stays(test, addr, NR, PAGE_FLIP_SPECIAL, NR);
+	set_special(test, addr, false);
+	give_all(test, addr, NR);
+	set_special(test, addr, true);
+	expect_refused(test, addr, NR, PAGE_FLIP_SPECIAL, NR);
+	set_special(test, addr, false);
+	take_all(test, addr, NR, 0);
+	expect_data(test, addr, NR, 1350);
 }
 
 /* Both sides stop at the end of a vma, and go on in the next. */
@@ -1675,6 +1741,58 @@ static void flip_race(struct kunit *test)
 	give_all(test, src, nr);
 }
 
+/*
+ * The OOM reaper has begun: what is not there is no hole, as there may have been
+ * data, and nothing may come that it would take away again.
+ */
+static void flip_unstable(struct kunit *test)
+{
+	unsigned long empty = place(test, 4, 0);
+
+	map_small(test, source(test, 0), NR + 1);
+	fill(test, source(test, 0), NR, 2800);
+	map_small(test, empty, TABLE_PAGES);
+	give_all(test, source(test, 0), 1);
+	mm_flags_set(MMF_UNSTABLE, current->mm);
+	start_counting(test);
+	KUNIT_EXPECT_EQ(test, take(test, source(test, 0), 1), -EFAULT);
+	drop(&((struct flip_test *)test->priv)->batch);
+	KUNIT_EXPECT_EQ(test, give(test, source(test, 1), 1), -EFAULT);
+	KUNIT_EXPECT_EQ(test, give(test, source(test, NR), 1), -EFAULT);
+	KUNIT_EXPECT_EQ(test, give(test, empty, 1), -EFAULT);
+	KUNIT_EXPECT_EQ(test, give(test, empty, TABLE_PAGES), -EFAULT);
+	expect_change(test, .in_flight = -1);
+	mm_flags_clear(MMF_UNSTABLE, current->mm);
+	expect_data(test, source(test, 1), NR - 1, 2801);
+}
+
+/* The same with large folios, and a hole in one piece. */
+static void flip_large_unstable(struct kunit *test)
+{
+	const struct flip_fit *fit = test->param_value;
+	struct folio *folio = give_folio(test, fit->order, 2900);
+	unsigned long addr = map_fit(test, fit);
+	const long nr = fit_pages(fit);
+	struct flip_test *t = test->priv;
+
+	t->batch.item[t->batch.nr++] = flip_hole(nr);
+	start_counting(test);
+	mm_flags_set(MMF_UNSTABLE, current->mm);
+	KUNIT_EXPECT_EQ(test, take(test, addr, nr), -EFAULT);
+	swap(t->batch.item[0], t->batch.item[1]);
+	KUNIT_EXPECT_EQ(test, take(test, addr, nr), -EFAULT);
+	mm_flags_clear(MMF_UNSTABLE, current->mm);
+	expect_change(test);
+	t->batch.item[0] = folio;
+	t->batch.nr = 1;
+	take_all(test, addr, nr, 0);
+	mm_flags_set(MMF_UNSTABLE, current->mm);
+	KUNIT_EXPECT_EQ(test, give(test, addr, nr), -EFAULT);
+	mm_flags_clear(MMF_UNSTABLE, current->mm);
+	expect_fit(test, fit, folio);
+	expect_data(test, addr, nr, 2900);
+}
+
 /* -------------------------------------------------------------------- suite */
 
 static int flip_test_init(struct kunit *test)
@@ -1729,8 +1847,10 @@ static struct kunit_case flip_test_cases[] = {
 	KUNIT_CASE(flip_lazyfree),
 	KUNIT_CASE_PARAM(flip_flagged, flip_flag_gen_params),
 	KUNIT_CASE(flip_poisoned),
+	KUNIT_CASE_PARAM(flip_large_poisoned, flip_givable_gen_params),
 	KUNIT_CASE_PARAM(flip_large_left, flip_givable_gen_params),
 	KUNIT_CASE_PARAM(flip_vma, flip_vma_gen_params),
+	KUNIT_CASE(flip_special),
 	KUNIT_CASE(flip_two_vmas),
 	KUNIT_CASE_PARAM(flip_access, flip_prot_gen_params),
 	KUNIT_CASE(flip_guard),
@@ -1745,6 +1865,8 @@ static struct kunit_case flip_test_cases[] = {
 	KUNIT_CASE(flip_busy_hole),
 	KUNIT_CASE_PARAM(flip_large_busy, flip_fit_gen_params),
 	KUNIT_CASE_PARAM(flip_race, flip_order_gen_params),
+	KUNIT_CASE(flip_unstable),
+	KUNIT_CASE_PARAM(flip_large_unstable, flip_fit_gen_params),
 	{}
 };
 

@@ -12,6 +12,7 @@
  * orphaned	a cgroup that is removed while its pages are in flight
  * conserved	MemFree, AnonPages and PageFlip together
  * shrunk	huge pages between cgroups while reclaim splits them
+ * filled_in_turn	holes that a file wants as memory
  */
 
 #include "kselftest_harness.h"
@@ -1468,6 +1469,38 @@ TEST_F(shrunk, back_and_forth)
 	EXPECT_EQ(0, vmstat_get("nr_flip_pages"));
 	unmap_mem(mem, SHRUNK_LEN);
 	EXPECT_GE(SLACK, charge_left(TAKER));
+}
+
+/* To a disk: a page cache would need that much, too. */
+#define FILLED_LEN (16 * PMD)
+
+static int write_holes(void)
+{
+	int fds[2], file = backing_file(BACKING_EXT4);
+	char *mem = map_mem(FILLED_LEN);
+	loff_t off = 0;
+
+	file = reopen(file, O_WRONLY | O_DIRECT);
+	if (file < 0 || !mem || pipe_of(fds, 16) ||
+	    give(fds[1], mem, FILLED_LEN, SPLICE_F_NOCOPY) != FILLED_LEN)
+		return 1;
+	return splice_all(fds[0], NULL, file, &off, FILLED_LEN) != FILLED_LEN;
+}
+
+/* What cost the giver nothing does not cost who writes it all of it at once. */
+TEST(filled_in_turn)
+{
+	pid_t pid;
+
+	if (geteuid() || !backing_available(BACKING_EXT4) || memcg_new(TAKER))
+		SKIP(return, "needs root, ext4, and memory cgroups");
+	pid = fork_in(TAKER);
+	if (!pid)
+		_exit(write_holes());
+	EXPECT_EQ(0, reap(pid));
+	TH_LOG("%ld pages at most", memcg_read(TAKER, "memory.peak") / PAGE);
+	EXPECT_GT(FILLED_LEN / 2, memcg_read(TAKER, "memory.peak"));
+	EXPECT_EQ(0, undo_now());
 }
 
 FLIP_HARNESS_MAIN

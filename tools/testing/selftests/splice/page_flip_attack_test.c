@@ -22,15 +22,16 @@
  * a giver killed and reaped		killed
  * memory pressure while in flight	swap
  * buffers larger than a page, counts	sizes, queued_is_clamped,
- *   their slots			slots_are_reused
+ *   their slots			call_is_rounded, slots_are_reused
  * the new flag elsewhere		nocopy_is_refused
  *
  * Elsewhere: the limits of who gives, memory cgroups and all that is counted in
  * page_flip_account_test.c; whatever happens at the same time in
- * page_flip_race_test.c.  Left out: KVM and other users of mmu notifiers, memory
- * tags, which take hardware; FUSE, which steals no page that was given, so that
- * nothing is to be seen from outside.  Nothing keeps a giver from choosing the
- * page frames in which the taker's data will be.
+ * page_flip_race_test.c; virtual machines in page_flip_kvm_test.c.  Left out:
+ * other users of mmu notifiers, memory tags, which take hardware; FUSE, which
+ * steals no page that was given, so that nothing is to be seen from outside.
+ * Nothing keeps a giver from choosing the page frames in which the taker's data
+ * will be.
  */
 
 #include "kselftest_harness.h"
@@ -2649,6 +2650,32 @@ TEST(queued_is_clamped)
 	EXPECT_EQ(INT_MAX, bytes_queued(fds[0]));
 	ASSERT_EQ(0, read_zeroes(fds[0], 10 * PAGE + 1));
 	EXPECT_EQ(INT_MAX, bytes_queued(fds[0]));
+}
+
+/* What one call does at most does not end within a huge page. */
+TEST(call_is_rounded)
+{
+	const size_t len = 4UL << 30;
+	const ssize_t most = (2L << 30) - PMD;
+	char *mem, *last;
+	int fds[2];
+
+	if (pipe_of(fds, 4096))
+		SKIP(return, "no pipe of that many slots");
+	mem = mmap(NULL, len + PMD, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	mem += -(uintptr_t)mem & (PMD - 1);
+	last = mem + most - PMD;
+	ASSERT_EQ(0, mem_fill(last, PMD, MEM_2M, SEED));
+	ASSERT_EQ(0, mem_fill(last + PMD, PMD, MEM_2M, LATER_SEED));
+	ASSERT_EQ(most, give(fds[1], mem, len, SPLICE_F_NOCOPY));
+	EXPECT_EQ(0, present_pages(last, PMD));
+	EXPECT_EQ(PMD, huge_bytes(last + PMD, PMD));
+	ASSERT_EQ(most, give(fds[1], mem, most, SPLICE_F_NOCOPY));
+	EXPECT_EQ(most, take(fds[0], mem, len, SPLICE_F_NOCOPY));
+	EXPECT_EQ(-1, pattern_check(last, PMD, 0, SEED));
+	EXPECT_EQ(-1, pattern_check(last + PMD, PMD, 0, LATER_SEED));
 }
 
 /* Buffers larger than a page, for who reads them in pieces. */

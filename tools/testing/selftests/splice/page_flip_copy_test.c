@@ -10,10 +10,11 @@
  * shared, file, hugetlb, secretmem, mlocked, uffd, droppable
  *		source.*, destination.*
  * pfn		source.pfn; as destination it would be somebody's device
- * special	takes hardware: memory that is private, anonymous and none of the
- *		above is special as a shadow stack, which map_shadow_stack()
- *		makes where the processor has them, or with PROT_MTE of arm64;
- *		what the kernel or a driver maps counts as file, shared or pfn
+ * special	flip_special of the KUnit tests; here it takes hardware: memory
+ *		that is private, anonymous and none of the above is special as
+ *		a shadow stack, which map_shadow_stack() makes where the
+ *		processor has them, or with PROT_MTE of arm64; what the kernel
+ *		or a driver maps counts as file, shared or pfn
  * ksm, forked, pinned, referenced, lazyfree
  *		source.*
  * writeback	swapping.writeback
@@ -25,6 +26,8 @@
  * teed		flip.teed
  * destbusy	flip.destbusy_*, folio.destbusy
  * race		cut_off.*, touched.*
+ *
+ * What tracing says of a give, a take and a copy: traced.*
  */
 
 #include "kselftest_harness.h"
@@ -1610,6 +1613,134 @@ TEST_F(folio, destbusy)
 	EXPECT_EQ(-1, pattern_check(self->dst, self->size, 0, SEED));
 	if (frames_visible())
 		EXPECT_EQ(1, same_frames(busy, 1, &frame));
+}
+
+/*
+ * Documentation/trace/events-splice.rst: an event for each call, and one for each
+ * piece that is copied, in a buffer of this test's own.
+ */
+#define TRACE "instances/page_flip_copy_test"
+
+FIXTURE(traced)
+{
+	int fds[2];
+	/* Root of tracefs. */
+	int dir;
+	unsigned long pipe;
+	char *src;
+	char *dst;
+};
+
+static int trace_enable(int dir)
+{
+	int fd = openat(dir, TRACE "/events/splice/enable", O_WRONLY), err;
+
+	if (fd < 0)
+		return -1;
+	err = write_all(fd, "1", 1);
+	close(fd);
+	return err;
+}
+
+FIXTURE_SETUP(traced)
+{
+	const char *const none[][2] = { { NULL } };
+	struct stat st;
+
+	self->dir = private_mount("tracefs", none);
+	if (self->dir < 0 ||
+	    (mkdirat(self->dir, TRACE, 0700) && errno != EEXIST) ||
+	    trace_enable(self->dir))
+		SKIP(return, "needs root, and tracing");
+	ASSERT_EQ(0, pipe(self->fds));
+	ASSERT_EQ(0, fstat(self->fds[0], &st));
+	self->pipe = st.st_ino;
+	self->src = map_mem(PMD);
+	self->dst = map_mem(PMD);
+	ASSERT_NE(NULL, self->src);
+	ASSERT_NE(NULL, self->dst);
+	ASSERT_EQ(0, stay_on_cpu());
+	ASSERT_EQ(0, madvise(self->src, PMD, MADV_NOHUGEPAGE));
+	memset(self->src, 1, 2 * PAGE);
+}
+
+FIXTURE_TEARDOWN(traced)
+{
+	EXPECT_EQ(0, unlinkat(self->dir, TRACE, AT_REMOVEDIR));
+}
+
+/* How many lines of the trace end with @want. */
+static int count_lines(int dir, const char *want)
+{
+	int fd = openat(dir, TRACE "/trace", O_RDONLY), found = 0;
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	const size_t len = strlen(want);
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (strlen(line) >= len)
+			found += !strcmp(line + strlen(line) - len, want);
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static int count_copies(int dir, const char *addr, int bytes, const char *side,
+			const char *reason)
+{
+	char want[200];
+
+	snprintf(want, sizeof(want),
+		 ": page_flip_fallback: addr=%p bytes=%d side=%s reason=%s",
+		 addr, bytes, side, reason);
+	return count_lines(dir, want);
+}
+
+/* @what: everything behind the pipe. */
+static int count_calls(int dir, const char *call, unsigned long pipe,
+		       const char *what)
+{
+	char want[200];
+
+	snprintf(want, sizeof(want), ": vmsplice_%s: pipe=%lu %s", call, pipe,
+		 what);
+	return count_lines(dir, want);
+}
+
+/* Two pages, a hole, and part of a page, which is copied on both sides. */
+TEST_F(traced, give_and_take)
+{
+	const char gave[] =
+		"asked=12384 moved=8192 holes=4096 copied=96 ret=12384";
+	const char took[] =
+		"asked=16384 moved=8192 holes=4096 copied=96 ret=12384";
+	const int len = 3 * PAGE + 96;
+
+	ASSERT_EQ(len, give(self->fds[1], self->src, len, 0));
+	EXPECT_EQ(1, count_copies(self->dir, self->src + 3 * PAGE, 96, "give",
+				  "unaligned"));
+	EXPECT_EQ(1, count_calls(self->dir, "give", self->pipe, gave));
+	ASSERT_EQ(len, take(self->fds[0], self->dst, 4 * PAGE, 0));
+	EXPECT_EQ(1, count_copies(self->dir, self->dst + 3 * PAGE, 96, "take",
+				  "short"));
+	EXPECT_EQ(1, count_calls(self->dir, "take", self->pipe, took));
+}
+
+/* What the call stopped for; nothing was copied. */
+TEST_F(traced, refused)
+{
+	char what[80];
+
+	ASSERT_EQ(0, mlock(self->src, PAGE));
+	EXPECT_EQ(-1, give(self->fds[1], self->src, PAGE, SPLICE_F_NOCOPY));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	EXPECT_EQ(1,
+		  count_copies(self->dir, self->src, PAGE, "give", "mlocked"));
+	snprintf(what, sizeof(what),
+		 "asked=4096 moved=0 holes=0 copied=0 ret=%d", -EOPNOTSUPP);
+	EXPECT_EQ(1, count_calls(self->dir, "give", self->pipe, what));
 }
 
 FLIP_HARNESS_MAIN

@@ -90,6 +90,7 @@ enum act_nr {
 	EXEC,
 	EXIT,
 	USERFAULT,
+	UFFD_MOVE,
 	KSM,
 	SPLIT,
 	THP,

@@ -28,6 +28,17 @@
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
+#ifndef UFFDIO_MOVE
+#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
+#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES (1ULL << 1)
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
+#endif
 
 static char *pick_pages(struct side *s, size_t *len)
 {
@@ -217,6 +228,53 @@ static void do_userfault(struct side *s)
 	if (ioctl(s->uffd, UFFDIO_UNREGISTER, &range) ||
 	    ioctl(s->uffd, UFFDIO_WAKE, &range))
 		fail(s, "UFFDIO_UNREGISTER", (long)mem, len);
+}
+
+static int need_uffd_move(struct side *s)
+{
+	return need_twin(s) || open_userfaultfd(s);
+}
+
+/* What the giver has got rid of, but by a give, is its own still. */
+static void check_moved(struct side *s, char *mem, size_t len)
+{
+	uint64_t frames[PMD / PAGE];
+	size_t i;
+
+	if (s->where != GIVER || read_frames(mem, len / PAGE, frames))
+		return;
+	for (i = 0; i < len / PAGE; i++)
+		if (frames[i])
+			check_unseen(s, (uint64_t *)(mem + i * PAGE));
+}
+
+/*
+ * Pages leave the memory as they do by a give, but to a place of the process.
+ * That is mapped anew each time, so that huge pages move as a whole.
+ */
+static void do_uffd_move(struct side *s)
+{
+	size_t len;
+	char *mem = pick_pages(s, &len), *to = s->twin + (mem - s->mem);
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)to, len },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_move move = {
+		.dst = (uintptr_t)to,
+		.src = (uintptr_t)mem,
+		.len = len,
+		.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES,
+	};
+
+	if (ioctl(s->uffd, UFFDIO_REGISTER, &reg))
+		fail(s, "UFFDIO_REGISTER", (long)to, len);
+	if (ioctl(s->uffd, UFFDIO_MOVE, &move) && errno != EAGAIN &&
+	    errno != EBUSY)
+		fail(s, "UFFDIO_MOVE", (long)mem, len);
+	sched_yield();
+	check_moved(s, to, len);
+	map_anew(to, len);
 }
 
 static int start_ksm(struct side *s)
@@ -670,6 +728,7 @@ const struct act acts[NR_ACTS] = {
 	[EXEC] = { "execve", race_remember, do_exec, 0 },
 	[EXIT] = { "exit", NULL, do_exit, DIES },
 	[USERFAULT] = { "userfaultfd", open_userfaultfd, do_userfault, 0 },
+	[UFFD_MOVE] = { "UFFDIO_MOVE", need_uffd_move, do_uffd_move, ZAP },
 	[KSM] = { "KSM", start_ksm, do_ksm, 0 },
 	[SPLIT] = { "split", can_split, do_split, 0 },
 	[THP] = { "PR_SET_THP_DISABLE", NULL, do_thp, 0 },

@@ -25,6 +25,8 @@ FIXTURE_VARIANT_ADD(race, map_over_giver) { MAP_OVER, GIVER };
 FIXTURE_VARIANT_ADD(race, map_over_taker) { MAP_OVER, TAKER };
 FIXTURE_VARIANT_ADD(race, mlock_giver) { MLOCK, GIVER };
 FIXTURE_VARIANT_ADD(race, mlock_taker) { MLOCK, TAKER };
+FIXTURE_VARIANT_ADD(race, uffd_move_giver) { UFFD_MOVE, GIVER };
+FIXTURE_VARIANT_ADD(race, uffd_move_taker) { UFFD_MOVE, TAKER };
 FIXTURE_VARIANT_ADD(race, split_giver) { SPLIT, GIVER };
 FIXTURE_VARIANT_ADD(race, split_taker) { SPLIT, TAKER };
 FIXTURE_VARIANT_ADD(race, thp_giver) { THP, GIVER };

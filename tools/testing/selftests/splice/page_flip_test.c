@@ -12,7 +12,8 @@
  * EBADF	flip.ebadf
  * EFAULT	bad_source.efault, bad_destination.efault, flip.efault_iovec,
  *		flip.efault_pkey
- * EHWPOISON	flip.ehwpoison_source, flip.ehwpoison_in_flight
+ * EHWPOISON	flip.ehwpoison_source, flip.ehwpoison_in_flight,
+ *		ehwpoison_huge_in_flight
  * EINTR	full.eintr, empty.eintr
  * EINVAL	flip.einval_flags, flip.einval_nocopy_alone,
  *		flip.einval_nocopy_unaligned, flip.einval_iov_max,
@@ -1484,6 +1485,31 @@ TEST_F(pipe_size, goes_round)
 	expect_stream(_metadata, self->dst, all, 0);
 }
 
+/* More slots than 16 bits can number, each of them a page or a single hole. */
+TEST(ring_of_many_slots)
+{
+	const ssize_t slots = 131072, len = slots * PAGE;
+	char *src = map_mem(len), *dst = map_mem(len);
+	ssize_t off;
+	int fds[2];
+
+	if (pipe_of(fds, slots))
+		SKIP(return, "no such pipe: %s", strerror(errno));
+	ASSERT_NE(NULL, src);
+	ASSERT_NE(NULL, dst);
+	ASSERT_EQ(0, madvise(src, len, MADV_NOHUGEPAGE));
+	for (off = 0; off < len; off += PMD)
+		*(ssize_t *)(src + off) = off + 1;
+	ASSERT_EQ(len, give_all(fds[1], src, len, SPLICE_F_NOCOPY));
+	EXPECT_EQ(0, present_pages(src, len));
+	EXPECT_EQ(-1, give(fds[1], src, PAGE, SPLICE_F_NONBLOCK));
+	EXPECT_EQ(EAGAIN, errno);
+	ASSERT_EQ(len, take_all(fds[0], dst, len, SPLICE_F_NOCOPY));
+	EXPECT_EQ(len / PMD, present_pages(dst, len));
+	for (off = 0; off < len; off += PMD)
+		ASSERT_EQ(off + 1, *(ssize_t *)(dst + off));
+}
+
 /* ------------------------------------------------- full and empty pipes */
 
 FIXTURE(full)
@@ -2158,6 +2184,50 @@ TEST_F(flip, ehwpoison_in_flight)
 	EXPECT_EQ(EHWPOISON, errno);
 	EXPECT_EQ(2 * PAGE, bytes_queued(self->fds[0]));
 	EXPECT_EQ(0, present_pages(self->dst + PAGE, PAGE));
+}
+
+/* Bits of /proc/kpageflags. */
+#define KPF_COMPOUND_HEAD 15
+#define KPF_HWPOISON 19
+
+static bool frame_is(uint64_t frame, unsigned int bit)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	uint64_t flags = 0;
+
+	if (fd < 0 || pread(fd, &flags, 8, frame * 8) != 8)
+		flags = 0;
+	close(fd);
+	return flags >> bit & 1;
+}
+
+/* Nor is it allocated again, as the part of a huge page that was in flight. */
+TEST(ehwpoison_huge_in_flight)
+{
+	char *src = map_filled(PMD, MEM_2M, SEED), *dst = map_mem(PMD),
+	     text[32];
+	uint64_t frames[6];
+	int fds[2];
+
+	if (!frames_visible() || access(HARD_OFFLINE, W_OK))
+		SKIP(return, "cannot poison");
+	ASSERT_NE(NULL, src);
+	ASSERT_NE(NULL, dst);
+	ASSERT_EQ(0, read_frames(src, 6, frames));
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(PMD, give(fds[1], src, PMD, SPLICE_F_NOCOPY));
+	snprintf(text, sizeof(text), "%#llx",
+		 (unsigned long long)frames[5] * PAGE);
+	sysctl_write(HARD_OFFLINE, text);
+	ASSERT_TRUE(frame_is(frames[5], KPF_HWPOISON));
+	EXPECT_EQ(-1, take(fds[0], dst, PMD, 0));
+	EXPECT_EQ(EHWPOISON, errno);
+	EXPECT_EQ(-1, read(fds[0], dst, PAGE));
+	EXPECT_EQ(EHWPOISON, errno);
+	close(fds[0]);
+	close(fds[1]);
+	EXPECT_TRUE(frame_is(frames[0], KPF_COMPOUND_HEAD));
+	EXPECT_EQ(0, flip_in_flight(0, 1000));
 }
 
 FLIP_HARNESS_MAIN

@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -44,6 +45,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fuse_file.h"
 #include "page_flip_util.h"
 
 #define SEED 0x5b11ce
@@ -57,6 +59,9 @@
 /* What he may have in pipes, so that it can be counted out. */
 #define SOFT_LIMIT "/proc/sys/fs/pipe-user-pages-soft"
 #define LIMIT 4096
+
+/* What was read from swap beside what was wanted stays cached, too. */
+#define READ_AHEAD "/proc/sys/vm/page-cluster"
 
 /* For the second looks, in milliseconds. */
 #define PATIENCE 15000
@@ -82,6 +87,7 @@ static void close_both(int fds[2])
 /* In pages, where it is memory. */
 enum gauge {
 	IN_FLIGHT,
+	SWAPPED,
 	FILES,
 	ANON,
 	SHMEM,
@@ -117,6 +123,8 @@ static const struct {
 } gauges[] = {
 	/* Exact, and nobody else has some. */
 	[IN_FLIGHT] = { "pages in flight", 0 },
+	/* What this process and the one that waits have had there. */
+	[SWAPPED] = { "pages in swap", 32 },
 	/* Whoever else opens one. */
 	[FILES] = { "open files", 8 },
 	/* This process keeps count of it all. */
@@ -204,7 +212,8 @@ static int read_machine(struct state *s)
 		{ "SReclaimable", 0 }, { "AnonPages", 0 },
 		{ "Shmem", 0 },	       { "PageTables", 0 },
 		{ "KernelStack", 0 },  { "SUnreclaim", 0 },
-		{ "Percpu", 0 },       { "PageFlip", 0 },
+		{ "Percpu", 0 },       { "SwapTotal", 0 },
+		{ "SwapFree", 0 },
 	};
 	const long kib = PAGE / KIB;
 	struct line files = { "", 0 };
@@ -222,6 +231,7 @@ static int read_machine(struct state *s)
 	s->gauge[STACKS] = m[8].value / kib;
 	s->gauge[UNRECLAIMABLE] = m[9].value / kib;
 	s->gauge[PER_CPU] = m[10].value / kib;
+	s->gauge[SWAPPED] = (m[11].value - m[12].value) / kib;
 	s->gauge[IN_FLIGHT] = vmstat_get("nr_flip_pages");
 	files.value = sysctl_get("/proc/sys/fs/file-nr");
 	s->gauge[FILES] = files.value;
@@ -401,6 +411,7 @@ static struct {
 	int fds[2];
 	int more[2];
 	int sv[2];
+	int tcp[2];
 	int file;
 	int out;
 	char *src;
@@ -412,7 +423,8 @@ static struct {
 /* The process that does it has all of this before the first look. */
 static int prepare(void)
 {
-	if (pipe_of(my.fds, 64) || pipe_of(my.more, 64) || unix_pair(my.sv))
+	if (pipe_of(my.fds, 64) || pipe_of(my.more, 64) || unix_pair(my.sv) ||
+	    tcp_pair(my.tcp))
 		return -1;
 	my.file = memfd_filled(SMALL, SEED);
 	my.out = memfd_filled(SMALL, LATER_SEED);
@@ -566,14 +578,24 @@ static int give_file(long i)
 	return marked(my.dst, SMALL, i) ? 0 : -1;
 }
 
-static int give_socket(long i)
+static int give_to(const int sv[2], long i)
 {
 	mark(my.src, SMALL, i);
 	if (give(my.fds[1], my.src, SMALL, 0) != SMALL ||
-	    splice_all(my.fds[0], NULL, my.sv[1], NULL, SMALL) != SMALL ||
-	    read_all(my.sv[0], my.dst, SMALL))
+	    splice_all(my.fds[0], NULL, sv[1], NULL, SMALL) != SMALL ||
+	    read_all(sv[0], my.dst, SMALL))
 		return -1;
 	return marked(my.dst, SMALL, i) ? 0 : -1;
+}
+
+static int give_socket(long i)
+{
+	return give_to(my.sv, i);
+}
+
+static int give_tcp(long i)
+{
+	return give_to(my.tcp, i);
 }
 
 /* Both duplicates, one by copying and one by moving, and one that is dropped. */
@@ -633,14 +655,96 @@ static int send_to_file(long i)
 	return marked(my.dst, SMALL, i) ? 0 : -1;
 }
 
-static int send_to_socket(long i)
+static int send_to(const int sv[2], long i)
 {
 	loff_t off = 0;
 
 	mark(my.src, SMALL, i);
 	if (pwrite(my.file, my.src, SMALL, 0) != SMALL ||
-	    sendfile(my.sv[1], my.file, &off, SMALL) != SMALL ||
-	    read_all(my.sv[0], my.dst, SMALL))
+	    sendfile(sv[1], my.file, &off, SMALL) != SMALL ||
+	    read_all(sv[0], my.dst, SMALL))
+		return -1;
+	return marked(my.dst, SMALL, i) ? 0 : -1;
+}
+
+static int send_to_socket(long i)
+{
+	return send_to(my.sv, i);
+}
+
+static int send_to_tcp(long i)
+{
+	return send_to(my.tcp, i);
+}
+
+/* The answer to each READ of this file is given; FUSE copies such pages. */
+static int served;
+
+static int read_given(struct fuse_file *f, const struct fuse_in_header *in,
+		      char *data)
+{
+	const struct fuse_read_in *what = (const void *)(in + 1);
+	const size_t rest = SMALL - what->offset;
+	const size_t len = what->size < rest ? what->size : rest;
+	struct fuse_out_header head = { .unique = in->unique,
+					.len = sizeof(head) + len };
+
+	mark(my.src, SMALL, 0);
+	if (write_all(my.fds[1], &head, sizeof(head)) ||
+	    give_all(my.fds[1], my.src + what->offset, len, 0) !=
+		    (ssize_t)len ||
+	    splice(my.fds[0], NULL, f->dev, NULL, head.len, SPLICE_F_MOVE) !=
+		    head.len)
+		_exit(1);
+	return FUSE_FILE_SENT;
+}
+
+static int serve_start(void)
+{
+	struct fuse_file file = { .size = SMALL, .read = read_given };
+	int dev;
+	pid_t pid;
+
+	served = fuse_file_mount(USER, &dev);
+	if (served < 0)
+		return -1;
+	pid = fork_in(OTHER);
+	if (pid)
+		return pid < 0 || close(dev);
+	my.src = map_mem(PMD);
+	/* Which a change of the user has undone. */
+	if (!my.src || pipe_of(my.fds, 64) || become(USER) ||
+	    prctl(PR_SET_PDEATHSIG, SIGKILL))
+		_exit(1);
+	fuse_file_serve(&file, dev);
+}
+
+/* What was cached is gone with the open. */
+static int served_file(long i)
+{
+	int fd = reopen(served, O_RDONLY);
+	loff_t off = 0;
+
+	mark(my.dst, SMALL, i);
+	/* The kernel asks for the size only if somebody asks it. */
+	if (fd < 0 || file_size(fd) != SMALL ||
+	    splice_all(fd, &off, my.fds[1], NULL, SMALL) != SMALL ||
+	    read_all(my.fds[0], my.dst, SMALL))
+		return -1;
+	close(fd);
+	return marked(my.dst, SMALL, 0) ? 0 : -1;
+}
+
+/*
+ * What is given is read from there.  Memory in swap is no place to take to here:
+ * when it is let go, on any kernel, its pages stay cached until the half is full.
+ */
+static int flip_swapped(long i)
+{
+	mark(my.src, SMALL, i);
+	if (swap_out(my.src, SMALL) ||
+	    give_all(my.fds[1], my.src, SMALL, 0) != SMALL ||
+	    take_all(my.fds[0], my.dst, SMALL, 0) != SMALL)
 		return -1;
 	return marked(my.dst, SMALL, i) ? 0 : -1;
 }
@@ -838,6 +942,53 @@ static void have_all(long i)
 		_exit(1);
 }
 
+/* Memory that was taken, and pages of it in flight: there is no more. */
+static void eat(void)
+{
+	const size_t len = 64 * MIB;
+	char *mem = map_mem(len);
+	int fds[2];
+
+	if (!mem || become(USER) || pipe_of(fds, 64) ||
+	    take_all(there[0], mem, 2 * SMALL, 0) != 2 * SMALL ||
+	    give_all(fds[1], mem, SMALL, 0) != SMALL)
+		_exit(1);
+	memset(mem + PMD, 1, len - PMD);
+	_exit(2);
+}
+
+/* Somebody who has those born that will eat too much. */
+static int hunger[2];
+
+static int hunger_start(void)
+{
+	pid_t pid;
+
+	if (pipe_of(there, 64) || step_pair(hunger) ||
+	    memcg_write(OTHER, "memory.max", "4M"))
+		return -1;
+	pid = fork_child();
+	if (pid)
+		return pid < 0 || close(there[0]) || close(hunger[1]);
+	close(hunger[0]);
+	while (!step_await(hunger[1])) {
+		pid = fork_in(OTHER);
+		if (!pid)
+			eat();
+		if (reap(pid) != 128 + SIGKILL || step_tell(hunger[1]))
+			break;
+	}
+	_exit(1);
+}
+
+static int killed_by_hunger(long i)
+{
+	mark(my.src, 2 * SMALL, i);
+	if (give_all(there[1], my.src, 2 * SMALL, 0) != 2 * SMALL)
+		return -1;
+	return step_tell(hunger[0]) || step_await(hunger[0]);
+}
+
 static int exits(long i)
 {
 	pid_t pid = fork_child();
@@ -988,6 +1139,55 @@ static int keep_table(long i)
 	return kept[i * PMD] ? -1 : flip_small(i);
 }
 
+static int keep_swapped(long i)
+{
+	static char *kept;
+
+	if (!kept)
+		kept = map_mem(4 * PMD);
+	madvise(kept, 4 * PMD, MADV_NOHUGEPAGE);
+	kept[i * PAGE] = 1;
+	return swap_out(kept + i * PAGE, PAGE) || flip_small(i);
+}
+
+/* What this one has more of, another one has less of, in another cgroup. */
+#define EXCHANGED (4 * PAGE)
+
+static int exchange[2];
+
+static int exchange_start(void)
+{
+	char *mem = map_mem(4 * PMD);
+	pid_t pid;
+
+	if (!mem || step_pair(exchange))
+		return -1;
+	madvise(mem, 4 * PMD, MADV_NOHUGEPAGE);
+	pid = fork_in(OTHER);
+	if (pid)
+		return pid < 0 || close(exchange[1]);
+	close(exchange[0]);
+	memset(mem, 1, 4 * PMD);
+	for (; !step_await(exchange[1]); mem += EXCHANGED)
+		if (madvise(mem, EXCHANGED, MADV_DONTNEED) ||
+		    step_tell(exchange[1]))
+			break;
+	_exit(1);
+}
+
+static int keep_charged(long i)
+{
+	static char *kept;
+
+	if (!kept)
+		kept = map_mem(4 * PMD);
+	madvise(kept, 4 * PMD, MADV_NOHUGEPAGE);
+	memset(kept + i * EXCHANGED, 1, EXCHANGED);
+	if (step_tell(exchange[0]) || step_await(exchange[0]))
+		return -1;
+	return flip_small(i);
+}
+
 /* Nothing that the looks show: slots of a pipe that is there anyway. */
 static int keep_room(long i)
 {
@@ -1031,12 +1231,12 @@ static bool has_room(long room)
 }
 
 /* The process that does it: a few times, then as often as is said. */
-static void repeat(int (*cycle)(long i), long nr, int step)
+static void repeat(int (*start)(void), int (*cycle)(long i), long nr, int step)
 {
 	long i, room;
 
-	if ((cycle == flip_to_other && other_start()) || memcg_enter(GROUP) ||
-	    become(USER) || prepare())
+	if ((start && start()) || memcg_enter(GROUP) || become(USER) ||
+	    prepare())
 		_exit(1);
 	for (i = 0; i < NR_WARM_UP; i++)
 		if (cycle(i))
@@ -1058,17 +1258,23 @@ struct looks {
 	struct state before;
 	struct state after;
 	int step[2];
+	/* By root, before it is a user; or NULL. */
+	int (*start)(void);
 };
 
-static struct looks *set_up(enum mem_kind kind)
+/* @swap: with some. */
+static struct looks *set_up(enum mem_kind kind, bool swap)
 {
-	static const char *const keep[] = { SOFT_LIMIT };
+	static const char *const keep[] = { SOFT_LIMIT, READ_AHEAD };
 	const struct rlimit files = { 4 * LIMIT, 4 * LIMIT };
 	struct looks *l = calloc(1, sizeof(*l));
 
-	if (l && !geteuid() && !sysctl_keep(keep, 1) && !memcg_new(GROUP) &&
-	    !memcg_new(OTHER) && !mem_kind_set(kind) &&
+	if (l && !geteuid() && !sysctl_keep(keep, 1 + swap) &&
+	    !memcg_new(GROUP) && !memcg_new(OTHER) && !mem_kind_set(kind) &&
 	    !setrlimit(RLIMIT_NOFILE, &files) &&
+	    (!swap ||
+	     (swap_available(BACKING_EXT4) && !swap_space(BACKING_EXT4, PMD) &&
+	      !sysctl_set(READ_AHEAD, 0))) &&
 	    !sysctl_set(SOFT_LIMIT, LIMIT) && !step_pair(l->step))
 		return l;
 	undo_now();
@@ -1090,7 +1296,7 @@ static struct finding find_leaks(struct looks *l, int (*cycle)(long i), long nr,
 
 	if (!pid) {
 		close(l->step[0]);
-		repeat(cycle, nr, l->step[1]);
+		repeat(l->start, cycle, nr, l->step[1]);
 	}
 	close(l->step[1]);
 	if (!step_await(l->step[0]) && !look_before(&l->before) &&
@@ -1115,37 +1321,44 @@ FIXTURE_VARIANT(ways)
 {
 	int (*cycle)(long i);
 	enum mem_kind kind;
+	int (*start)(void);
+	bool swap;
 };
 
 /* clang-format off */
-FIXTURE_VARIANT_ADD(ways, flip_small) { flip_small, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, flip_64k) { flip_64k, MEM_64K };
-FIXTURE_VARIANT_ADD(ways, flip_2m) { flip_2m, MEM_2M };
-FIXTURE_VARIANT_ADD(ways, flip_to_other) { flip_to_other, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, flip_holes) { flip_holes, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, flip_huge_hole) { flip_huge_hole, MEM_2M };
-FIXTURE_VARIANT_ADD(ways, fill_hole) { fill_hole, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, copied) { copied, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, give_read) { give_read, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, give_file) { give_file, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, give_socket) { give_socket, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, give_tee) { give_tee, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, share_read) { share_read, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, file_to_file) { file_to_file, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, send_to_file) { send_to_file, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, send_to_socket) { send_to_socket, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, copy_range) { copy_range, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, write_tee) { write_tee, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, whole_life) { whole_life, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, failures) { failures, MEM_4K };
-FIXTURE_VARIANT_ADD(ways, short_counts) { short_counts, MEM_4K };
+FIXTURE_VARIANT_ADD(ways, flip_small) { .cycle = flip_small };
+FIXTURE_VARIANT_ADD(ways, flip_64k) { .cycle = flip_64k, .kind = MEM_64K };
+FIXTURE_VARIANT_ADD(ways, flip_2m) { .cycle = flip_2m, .kind = MEM_2M };
+FIXTURE_VARIANT_ADD(ways, flip_to_other) { .cycle = flip_to_other, .start = other_start };
+FIXTURE_VARIANT_ADD(ways, flip_swapped) { .cycle = flip_swapped, .swap = true };
+FIXTURE_VARIANT_ADD(ways, flip_holes) { .cycle = flip_holes };
+FIXTURE_VARIANT_ADD(ways, flip_huge_hole) { .cycle = flip_huge_hole, .kind = MEM_2M };
+FIXTURE_VARIANT_ADD(ways, fill_hole) { .cycle = fill_hole };
+FIXTURE_VARIANT_ADD(ways, copied) { .cycle = copied };
+FIXTURE_VARIANT_ADD(ways, give_read) { .cycle = give_read };
+FIXTURE_VARIANT_ADD(ways, give_file) { .cycle = give_file };
+FIXTURE_VARIANT_ADD(ways, give_socket) { .cycle = give_socket };
+FIXTURE_VARIANT_ADD(ways, give_tcp) { .cycle = give_tcp };
+FIXTURE_VARIANT_ADD(ways, give_tee) { .cycle = give_tee };
+FIXTURE_VARIANT_ADD(ways, share_read) { .cycle = share_read };
+FIXTURE_VARIANT_ADD(ways, file_to_file) { .cycle = file_to_file };
+FIXTURE_VARIANT_ADD(ways, send_to_file) { .cycle = send_to_file };
+FIXTURE_VARIANT_ADD(ways, send_to_socket) { .cycle = send_to_socket };
+FIXTURE_VARIANT_ADD(ways, send_to_tcp) { .cycle = send_to_tcp };
+FIXTURE_VARIANT_ADD(ways, served_file) { .cycle = served_file, .start = serve_start };
+FIXTURE_VARIANT_ADD(ways, copy_range) { .cycle = copy_range };
+FIXTURE_VARIANT_ADD(ways, write_tee) { .cycle = write_tee };
+FIXTURE_VARIANT_ADD(ways, whole_life) { .cycle = whole_life };
+FIXTURE_VARIANT_ADD(ways, failures) { .cycle = failures };
+FIXTURE_VARIANT_ADD(ways, short_counts) { .cycle = short_counts };
 /* clang-format on */
 
 FIXTURE_SETUP(ways)
 {
-	self->looks = set_up(variant->kind);
+	self->looks = set_up(variant->kind, variant->swap);
 	if (!self->looks)
-		SKIP(return, "needs root, memory cgroups, folios of that size");
+		SKIP(return, "needs root, memory cgroups, swap, such folios");
+	self->looks->start = variant->start;
 }
 
 FIXTURE_TEARDOWN(ways)
@@ -1169,23 +1382,26 @@ FIXTURE(deaths)
 FIXTURE_VARIANT(deaths)
 {
 	int (*cycle)(long i);
+	int (*start)(void);
 };
 
 /* clang-format off */
-FIXTURE_VARIANT_ADD(deaths, giver_killed) { giver_killed };
-FIXTURE_VARIANT_ADD(deaths, taker_killed) { taker_killed };
-FIXTURE_VARIANT_ADD(deaths, both_killed) { both_killed };
-FIXTURE_VARIANT_ADD(deaths, exits) { exits };
-FIXTURE_VARIANT_ADD(deaths, execs) { execs };
-FIXTURE_VARIANT_ADD(deaths, forks) { forks };
-FIXTURE_VARIANT_ADD(deaths, passed) { passed };
+FIXTURE_VARIANT_ADD(deaths, giver_killed) { .cycle = giver_killed };
+FIXTURE_VARIANT_ADD(deaths, taker_killed) { .cycle = taker_killed };
+FIXTURE_VARIANT_ADD(deaths, both_killed) { .cycle = both_killed };
+FIXTURE_VARIANT_ADD(deaths, hunger) { .cycle = killed_by_hunger, .start = hunger_start };
+FIXTURE_VARIANT_ADD(deaths, exits) { .cycle = exits };
+FIXTURE_VARIANT_ADD(deaths, execs) { .cycle = execs };
+FIXTURE_VARIANT_ADD(deaths, forks) { .cycle = forks };
+FIXTURE_VARIANT_ADD(deaths, passed) { .cycle = passed };
 /* clang-format on */
 
 FIXTURE_SETUP(deaths)
 {
-	self->looks = set_up(MEM_4K);
+	self->looks = set_up(MEM_4K, false);
 	if (!self->looks)
 		SKIP(return, "needs root, and memory cgroups");
+	self->looks->start = variant->start;
 }
 
 FIXTURE_TEARDOWN(deaths)
@@ -1213,23 +1429,30 @@ FIXTURE_VARIANT(lies)
 {
 	int (*cycle)(long i);
 	const char *found;
+	int (*start)(void);
+	bool swap;
 };
 
 /* clang-format off */
-FIXTURE_VARIANT_ADD(lies, page) { keep_page, "anonymous pages" };
-FIXTURE_VARIANT_ADD(lies, file) { keep_file, "open files" };
-FIXTURE_VARIANT_ADD(lies, in_flight) { keep_in_flight, "pages in flight" };
-FIXTURE_VARIANT_ADD(lies, object) { keep_object, "posix_timers_cache" };
-FIXTURE_VARIANT_ADD(lies, in_file) { keep_in_file, "pages of tmpfs" };
-FIXTURE_VARIANT_ADD(lies, table) { keep_table, "page tables" };
-FIXTURE_VARIANT_ADD(lies, room) { keep_room, "exit status" };
+FIXTURE_VARIANT_ADD(lies, page) { .cycle = keep_page, .found = "anonymous pages" };
+FIXTURE_VARIANT_ADD(lies, file) { .cycle = keep_file, .found = "open files" };
+FIXTURE_VARIANT_ADD(lies, in_flight) { .cycle = keep_in_flight, .found = "pages in flight" };
+FIXTURE_VARIANT_ADD(lies, object) { .cycle = keep_object, .found = "posix_timers_cache" };
+FIXTURE_VARIANT_ADD(lies, in_file) { .cycle = keep_in_file, .found = "pages of tmpfs" };
+FIXTURE_VARIANT_ADD(lies, table) { .cycle = keep_table, .found = "page tables" };
+FIXTURE_VARIANT_ADD(lies, swapped) {
+	.cycle = keep_swapped, .found = "pages in swap", .swap = true };
+FIXTURE_VARIANT_ADD(lies, charged) {
+	.cycle = keep_charged, .found = "pages of the cgroup", .start = exchange_start };
+FIXTURE_VARIANT_ADD(lies, room) { .cycle = keep_room, .found = "exit status" };
 /* clang-format on */
 
 FIXTURE_SETUP(lies)
 {
-	self->looks = set_up(MEM_4K);
+	self->looks = set_up(MEM_4K, variant->swap);
 	if (!self->looks)
-		SKIP(return, "needs root, and memory cgroups");
+		SKIP(return, "needs root, memory cgroups, and swap");
+	self->looks->start = variant->start;
 }
 
 FIXTURE_TEARDOWN(lies)
