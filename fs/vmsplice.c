@@ -18,6 +18,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/page_flip.h>
 #include <linux/pipe_fs_i.h>

@@ -248,6 +248,16 @@ static void check_moved(struct side *s, char *mem, size_t len)
 			check_unseen(s, (uint64_t *)(mem + i * PAGE));
 }
 
+/* Within one area, as it has to be: advise() leaves out the last pages. */
+static char *pick_in_area(struct side *s, size_t *len)
+{
+	char *mem = pick_pages(s, len), *last = s->mem + LEN - 16 * PAGE;
+
+	if (mem < last && mem + *len > last)
+		*len = last - mem;
+	return mem;
+}
+
 /*
  * Pages leave the memory as they do by a give, but to a place of the process.
  * That is mapped anew each time, so that huge pages move as a whole.
@@ -255,7 +265,7 @@ static void check_moved(struct side *s, char *mem, size_t len)
 static void do_uffd_move(struct side *s)
 {
 	size_t len;
-	char *mem = pick_pages(s, &len), *to = s->twin + (mem - s->mem);
+	char *mem = pick_in_area(s, &len), *to = s->twin + (mem - s->mem);
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)to, len },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
