@@ -7,7 +7,8 @@ CONFIG ?= test
 S := scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree export kernel run shell test repairs debug coverage check bench lint mbox clean
+.PHONY: help deps tree export kernel run shell test repairs debug coverage variants \
+	check bench lint mbox clean
 
 flags = $(if $(UNPATCHED),-u)
 
@@ -22,6 +23,7 @@ help:
 	@echo 'make repairs  what was repaired: test fails on the base, passes here'
 	@echo 'make debug    all of it under fire: sanitizers, races, faults, fuzz [MINUTES=10] [CONFIG=]'
 	@echo 'make coverage which lines of the kernel the selftests run [T=program]'
+	@echo 'make variants compile in other configurations and for other architectures'
 	@echo 'make shell    an interactive guest'
 	@echo 'make bench    cost of each way, base beside ours [REPEAT=2] [CHECK=1]'
 	@echo 'make lint     style and static checks of the queue'
@@ -70,6 +72,11 @@ coverage: deps
 	@UNPATCHED= $(S)/tree --keep
 	@$(S)/coverage $(T)
 
+variants: override CONFIG = test
+variants: override UNPATCHED =
+variants: kernel
+	@$(S)/variants
+
 bench: override CONFIG = test
 bench: override UNPATCHED = 1
 bench: kernel
@@ -88,4 +95,4 @@ mbox: tree
 	@$(S)/mbox $${TOPIC:+-t "$$TOPIC"} "$$SIGNOFF" $${TRAILER:+"$$TRAILER"}
 
 clean:
-	rm -rf build/out-* build/result-* build/stress-* build/coverage build/unpatched
+	rm -rf build/out-* build/result-* build/stress-* build/coverage build/variants build/unpatched
