@@ -731,6 +731,7 @@ ssize_t __wrap_write(int fd, const void *buf, size_t len)
 #define IN_PASSING \
 	"what fails is io_uring's, which this thread does before it returns"
 #define NO_EVENT "an event that there is no memory for comes as an overflow"
+#define ONE_MORE "the call for the rest does as much, or says so, once more"
 #define REST_TOO_BIG "the call for the rest meets the limit, and raises SIGXFSZ"
 
 static const struct {
@@ -744,8 +745,11 @@ static const struct {
 	{ "copy_file_range_test", "same_file_doubled_at_end", FAULT_USERCOPY,
 	  LONGER },
 	{ "kbuf_test", "splice_full", FAULT_USERCOPY, FRAME },
+	{ "page_flip_attack_test", "call_is_rounded", FAULT_ALL, ONE_MORE },
 	{ "page_flip_attack_test", "lands_at_the_giver", FAULT_ALL,
 	  IN_PASSING },
+	{ "page_flip_copy_test", "give_and_take", FAULT_ALL, ONE_MORE },
+	{ "page_flip_copy_test", "refused", FAULT_ALL, ONE_MORE },
 	{ "page_flip_test", "eintr", FAULT_USERCOPY, FRAME },
 	{ "page_flip_test", "epipe", FAULT_USERCOPY, FRAME },
 	{ "page_flip_test", "epipe_when_last_reader_leaves", FAULT_USERCOPY,
