@@ -130,6 +130,7 @@ FIXTURE_SETUP(guest)
 		SKIP(return, "needs /dev/kvm");
 	if (mem_kind_set(variant->kind))
 		SKIP(return, "no folios of that size");
+	ASSERT_EQ(0, stay_on_cpu());
 	self->vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	ASSERT_LE(0, self->vm);
 	self->code = map_mem(PMD);
@@ -208,6 +209,7 @@ static void *store_on(void *arg)
 {
 	FIXTURE_DATA(guest) *self = arg;
 
+	leave_cpu();
 	self->failed = set_guest(self->vcpu, WRITE_LOOP, SRC_AT + BYTE, 1);
 	while (!self->failed && !self->stop) {
 		self->failed = run_guest(self->vcpu, self->run) < 0;
