@@ -205,16 +205,19 @@ TEST_F(guest, taken)
 	EXPECT_EQ(0, guest_reads(self->vcpu, self->run, DST_AT + BYTE));
 }
 
-static void *store_on(void *arg)
+static void store_bytes(FIXTURE_DATA(guest) *self)
 {
-	FIXTURE_DATA(guest) *self = arg;
-
-	leave_cpu();
 	self->failed = set_guest(self->vcpu, WRITE_LOOP, SRC_AT + BYTE, 1);
 	while (!self->failed && !self->stop) {
 		self->failed = run_guest(self->vcpu, self->run) < 0;
 		self->stores++;
 	}
+}
+
+static void *store_on(void *arg)
+{
+	leave_cpu();
+	store_bytes(arg);
 	return NULL;
 }
 

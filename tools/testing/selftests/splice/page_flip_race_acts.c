@@ -30,7 +30,7 @@
 #endif
 #ifndef UFFDIO_MOVE
 #define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
-#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES (1ULL << 1)
+#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES 2ULL
 struct uffdio_move {
 	__u64 dst;
 	__u64 src;
