@@ -54,9 +54,6 @@ FIXTURE(guest)
 	char *src;
 	char *dst;
 	int fds[2];
-	atomic_bool stop;
-	atomic_ulong stores;
-	bool failed;
 };
 
 FIXTURE_VARIANT(guest)
@@ -205,50 +202,57 @@ TEST_F(guest, taken)
 	EXPECT_EQ(0, guest_reads(self->vcpu, self->run, DST_AT + BYTE));
 }
 
-static void store_bytes(FIXTURE_DATA(guest) *self)
-{
-	self->failed = set_guest(self->vcpu, WRITE_LOOP, SRC_AT + BYTE, 1);
-	while (!self->failed && !self->stop) {
-		self->failed = run_guest(self->vcpu, self->run) < 0;
-		self->stores++;
-	}
-}
+/* A thread of the guest's, which stores until it is told to stop. */
+struct storing {
+	int vcpu;
+	struct kvm_run *run;
+	atomic_bool stop;
+	atomic_ulong stores;
+	atomic_bool failed;
+};
 
 static void *store_on(void *arg)
 {
+	struct storing *s = arg;
+
 	leave_cpu();
-	store_bytes(arg);
+	s->failed = set_guest(s->vcpu, WRITE_LOOP, SRC_AT + BYTE, 1);
+	while (!s->failed && !s->stop) {
+		s->failed = run_guest(s->vcpu, s->run) < 0;
+		s->stores++;
+	}
 	return NULL;
 }
 
 /* Until the guest has stored two times more, the first of which had begun. */
-static void await_stores(FIXTURE_DATA(guest) * self)
+static void await_stores(struct storing *s)
 {
-	const unsigned long seen = self->stores;
+	const unsigned long seen = s->stores;
 
-	while (!self->failed && self->stores < seen + 2)
+	while (!s->failed && s->stores < seen + 2)
 		usleep(100);
 }
 
 /* Who has taken a page does not see the guest's stores, however many there are. */
 TEST_F_TIMEOUT(guest, stores_meanwhile, 900)
 {
+	struct storing s = { .vcpu = self->vcpu, .run = self->run };
 	pthread_t thread;
 	int i;
 
-	ASSERT_EQ(0, pthread_create(&thread, NULL, store_on, self));
-	for (i = 0; i < 200 && !self->failed; i++) {
-		await_stores(self);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, store_on, &s));
+	for (i = 0; i < 200 && !s.failed; i++) {
+		await_stores(&s);
 		ASSERT_EQ(PMD, give(self->fds[1], self->src, PMD, 0));
 		ASSERT_EQ(PMD, take(self->fds[0], self->dst, PMD, 0));
 		memset(self->dst + BYTE - 1, 0, 3);
-		await_stores(self);
+		await_stores(&s);
 		ASSERT_EQ(-1, zero_check(self->dst + BYTE - 1, 3));
 	}
-	self->stop = true;
+	s.stop = true;
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	EXPECT_FALSE(self->failed);
-	TH_LOG("%lu stores of the guest", self->stores);
+	EXPECT_FALSE(s.failed);
+	TH_LOG("%lu stores of the guest", s.stores);
 }
 
 FLIP_HARNESS_MAIN
