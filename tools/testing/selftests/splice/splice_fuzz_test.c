@@ -3222,7 +3222,10 @@ static void close_pipes(struct flow *f)
 		close(f->look[i]);
 }
 
-/* Until one is done or has failed; both must be, soon after the stop. */
+/*
+ * Until one is done or has failed; both must be, soon after the stop.  On a busy
+ * machine it goes on until somebody has looked, a minute at most.
+ */
 static int run_flow(struct flow *f, unsigned int seconds)
 {
 	pid_t pid[2];
@@ -3237,8 +3240,11 @@ static int run_flow(struct flow *f, unsigned int seconds)
 	if (!pid[1])
 		run_receivers(f);
 	close_pipes(f);
-	for (i = 0; i < 10 * seconds && !f->failed; i++)
+	for (i = 0; i < 10 * seconds || (!f->looked && i < 600); i++) {
+		if (f->failed)
+			break;
 		usleep(100000);
+	}
 	f->stop = true;
 	if (f->failed)
 		kill(pid[0], SIGKILL);
