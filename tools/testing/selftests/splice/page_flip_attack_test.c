@@ -2636,10 +2636,8 @@ TEST(queued_is_clamped)
 
 	if (pipe_of(fds, 4096))
 		SKIP(return, "no pipe of that many slots");
-	mem = mmap(NULL, len + PMD, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT_NE(MAP_FAILED, mem);
-	mem += -(uintptr_t)mem & (PMD - 1);
+	mem = map_mem(len);
+	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(1L << 30, give_all(fds[1], mem, 1UL << 30, SPLICE_F_NOCOPY));
 	EXPECT_EQ(1 << 30, bytes_queued(fds[0]));
 	ASSERT_EQ((2L << 30) - PMD,
@@ -2662,10 +2660,8 @@ TEST(call_is_rounded)
 
 	if (pipe_of(fds, 4096))
 		SKIP(return, "no pipe of that many slots");
-	mem = mmap(NULL, len + PMD, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT_NE(MAP_FAILED, mem);
-	mem += -(uintptr_t)mem & (PMD - 1);
+	mem = map_mem(len);
+	ASSERT_NE(NULL, mem);
 	last = mem + most - PMD;
 	ASSERT_EQ(0, mem_fill(last, PMD, MEM_2M, SEED));
 	ASSERT_EQ(0, mem_fill(last + PMD, PMD, MEM_2M, LATER_SEED));

@@ -1084,14 +1084,20 @@ static int passed(long i)
 
 /* ---- what is kept ---- */
 
-static int keep_page(long i)
+/* Small pages that are there until the end, always the same memory. */
+static char *keep_mem(size_t len)
 {
 	static char *kept;
 
 	if (!kept)
-		kept = map_mem(4 * PMD);
-	madvise(kept, 4 * PMD, MADV_NOHUGEPAGE);
-	kept[i * PAGE] = 1;
+		kept = map_mem(len);
+	madvise(kept, len, MADV_NOHUGEPAGE);
+	return kept;
+}
+
+static int keep_page(long i)
+{
+	keep_mem(4 * PMD)[i * PAGE] = 1;
 	return flip_small(i);
 }
 
@@ -1131,23 +1137,15 @@ static int keep_in_file(long i)
 /* A page table of its own, with a page that is everybody's. */
 static int keep_table(long i)
 {
-	static char *kept;
-
-	if (!kept)
-		kept = map_mem(256 * PMD);
-	madvise(kept, 256 * PMD, MADV_NOHUGEPAGE);
-	return kept[i * PMD] ? -1 : flip_small(i);
+	return keep_mem(256 * PMD)[i * PMD] ? -1 : flip_small(i);
 }
 
 static int keep_swapped(long i)
 {
-	static char *kept;
+	char *kept = keep_mem(4 * PMD) + i * PAGE;
 
-	if (!kept)
-		kept = map_mem(4 * PMD);
-	madvise(kept, 4 * PMD, MADV_NOHUGEPAGE);
-	kept[i * PAGE] = 1;
-	return swap_out(kept + i * PAGE, PAGE) || flip_small(i);
+	*kept = 1;
+	return swap_out(kept, PAGE) || flip_small(i);
 }
 
 /* What this one has more of, another one has less of, in another cgroup. */
@@ -1177,12 +1175,7 @@ static int exchange_start(void)
 
 static int keep_charged(long i)
 {
-	static char *kept;
-
-	if (!kept)
-		kept = map_mem(4 * PMD);
-	madvise(kept, 4 * PMD, MADV_NOHUGEPAGE);
-	memset(kept + i * EXCHANGED, 1, EXCHANGED);
+	memset(keep_mem(4 * PMD) + i * EXCHANGED, 1, EXCHANGED);
 	if (step_tell(exchange[0]) || step_await(exchange[0]))
 		return -1;
 	return flip_small(i);
