@@ -561,23 +561,28 @@ static void run_side(struct side *s)
 	_exit(0);
 }
 
+static void enter_group(const struct arena *a, enum where where)
+{
+	if (memcg_enter(race_group(a, where)))
+		_exit(1);
+}
+
 /*
- * A process that no OOM killer chooses keeps the ends of the pipe open, and puts
- * another one in the place of each side that has died of the disturbance.
+ * A process keeps the ends of the pipe open, and puts another one in the place
+ * of each side that has died of the disturbance.  It is outside of the group,
+ * in which somebody can always be killed then: where nobody can, system calls
+ * fail, and a signal ends who cannot be told on which processor it runs.
  */
 static void keep_alive(struct side *s)
 {
 	int status;
 	pid_t pid;
 
-	sysctl_set("/proc/self/oom_score_adj", -1000);
 	do {
 		s->rng += 1000 * ++s->arena->lives;
-		do {
-			pid = fork_child();
-		} while (pid < 0 && errno == ENOMEM);
+		pid = fork_child();
 		if (!pid) {
-			sysctl_set("/proc/self/oom_score_adj", 1000);
+			enter_group(s->arena, s->where);
 			run_side(s);
 		}
 		status = reap(pid);
@@ -642,8 +647,7 @@ static pid_t spawn_side(struct arena *a, int fds[2], enum where where)
 
 	if (pid)
 		return pid;
-	if (memcg_enter(race_group(a, where)))
-		_exit(1);
+	enter_group(a, disturbed(&s, DIES) ? NEITHER : where);
 	/* Who may wait for others holds no end that they would go on for. */
 	writes = where == GIVER ||
 		 (where == OPERATOR && acts[a->op].flags & WRITES);

@@ -425,8 +425,8 @@ static int set_limits(struct side *s, const char *group)
 }
 
 /*
- * The group of one side is full for a moment; with less than a MiB even fork()
- * would fail.
+ * The group of one side is full for a moment; with less than a MiB it would not
+ * get anywhere.
  */
 static void do_limits(struct side *s)
 {
