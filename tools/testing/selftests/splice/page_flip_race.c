@@ -157,12 +157,14 @@ static bool disturbed(const struct side *s, unsigned int how)
 	return s->arena->where == s->where && flags_of(s->arena) & how;
 }
 
-/* What is done to the memory of the taker is seen by nobody else. */
+/* What is done to the memory of who takes is seen by nobody else. */
 static bool is_allowed(const struct side *s, unsigned int how)
 {
+	const enum where where = s->arena->where;
 	unsigned int flags = acts[s->arena->op].flags;
+	bool takes = where == TAKER || (where == OPERATOR && flags & READS);
 
-	if (s->arena->where != TAKER || s->where == TAKER)
+	if (!takes || s->where == where)
 		flags |= flags_of(s->arena);
 	return flags & how;
 }
@@ -176,7 +178,7 @@ static bool is_guarded(const struct arena *a, unsigned int end)
 	if (!(flags_of(a) & (MAY_FAULT | MAY_LOSE)) ||
 	    !(acts[a->op].flags & end))
 		return false;
-	return end == READS || a->where == GIVER;
+	return end == READS || a->where != TAKER;
 }
 
 static void lock_end(const struct arena *a, unsigned int end, short how)
@@ -312,8 +314,7 @@ unsigned int pick_flags(struct side *s)
 	return flags[pick(s, ARRAY_SIZE(flags))];
 }
 
-/* Part of a page was given: complete it, so that the next one begins a page. */
-static void complete_page(struct side *s, ssize_t n)
+void complete_page(struct side *s, ssize_t n)
 {
 	static const char zeroes[PAGE];
 
@@ -393,12 +394,23 @@ static void check_page(struct side *s, const uint64_t *page)
 		check_order(s, page[0]);
 }
 
+/* Where it came to: it may be gone by now. */
+static void check_page_at(struct side *s, const char *page)
+{
+	uint64_t words[WORDS];
+
+	if (!disturbed(s, MAY_FAULT | MAY_LOSE))
+		check_page(s, (const uint64_t *)page);
+	else if (copy_out((char *)words, page, PAGE))
+		check_page(s, words);
+}
+
 void check_bytes(struct side *s, const char *buf, ssize_t n)
 {
 	ssize_t off;
 
 	for (off = 0; off + PAGE <= n; off += PAGE)
-		check_page(s, (const uint64_t *)(buf + off));
+		check_page_at(s, buf + off);
 	if (n > 0 && n % PAGE && !is_allowed(s, MAY_FAULT | MAY_LOSE))
 		fail(s, "part of a page came", n, 0);
 }
@@ -433,15 +445,10 @@ static void mark_range(struct side *s, unsigned int from, unsigned int nr)
 
 void check_range(struct side *s, unsigned int from, unsigned int nr)
 {
-	uint64_t words[WORDS];
 	unsigned int i;
 
-	for (i = from; i < from + nr; i++) {
-		if (!disturbed(s, MAY_FAULT | MAY_LOSE))
-			check_page(s, (uint64_t *)page_at(s, i));
-		else if (copy_out((char *)words, page_at(s, i), PAGE))
-			check_page(s, words);
-	}
+	for (i = from; i < from + nr; i++)
+		check_page_at(s, page_at(s, i));
 	if (!disturbed(s, MAY_FAULT | MAY_LOSE | MAY_TEAR))
 		mark_range(s, from, nr);
 }
@@ -521,32 +528,24 @@ static void *disturb_on(void *arg)
 	struct side *s = arg;
 
 	while (!s->arena->stop) {
-		s->arena->disturbed++;
+		s->idle = false;
 		acts[s->arena->what].perform(s);
+		if (!s->idle)
+			s->arena->disturbed++;
 	}
 	return NULL;
 }
 
-static void work(struct side *s)
-{
-	if (s->where == GIVER)
-		give_on(s);
-	else
-		take_on(s);
-}
-
 /*
- * The life of the giver and the taker: the disturbance is a thread beside it.
- * The disturber's choices are its own, or they would depend on each other.
+ * Until the end of the process; the disturbance is a thread beside it, whose
+ * choices are its own, or they would depend on each other.
  */
-static void run_side(struct side *s)
+static void work_on(struct side *s, void (*work)(struct side *s))
 {
 	struct arena *a = s->arena;
 	struct side beside;
 	pthread_t thread;
 
-	s->mem = a->mem[s->where];
-	advise(s, s->mem);
 	if (a->where != s->where || flags_of(a) & APART) {
 		work(s);
 		_exit(0);
@@ -559,6 +558,14 @@ static void run_side(struct side *s)
 	work(s);
 	pthread_join(thread, NULL);
 	_exit(0);
+}
+
+/* The life of the giver and the taker. */
+static void run_side(struct side *s)
+{
+	s->mem = s->arena->mem[s->where];
+	advise(s, s->mem);
+	work_on(s, s->where == GIVER ? give_on : take_on);
 }
 
 static void enter_group(const struct arena *a, enum where where)
@@ -598,14 +605,11 @@ static void run_disturber(struct side *s)
 	_exit(0);
 }
 
-static void run_operator(struct side *s)
+static void operate_on(struct side *s)
 {
 	struct arena *a = s->arena;
 	const unsigned int ends = acts[a->op].flags & (READS | WRITES);
 
-	prepare(s, &acts[a->op]);
-	if (s->mem)
-		advise(s, s->mem);
 	while (!a->stop) {
 		s->idle = false;
 		lock_end(a, ends, F_WRLCK);
@@ -617,7 +621,14 @@ static void run_operator(struct side *s)
 			a->operated++;
 	}
 	check_marks(s);
-	_exit(0);
+}
+
+static void run_operator(struct side *s)
+{
+	prepare(s, &acts[s->arena->op]);
+	if (s->mem)
+		advise(s, s->mem);
+	work_on(s, operate_on);
 }
 
 /* A signal where there are no readers would hide the error. */
@@ -749,6 +760,9 @@ int race_keep_settings(void)
 		RACE_KSM "pages_to_scan",
 		RACE_KSM "smart_scan",
 		RACE_CPU,
+		RACE_KHUGEPAGED "scan_sleep_millisecs",
+		RACE_KHUGEPAGED "alloc_sleep_millisecs",
+		RACE_KHUGEPAGED "pages_to_scan",
 		"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled",
 	};
 	const char *keep[ARRAY_SIZE(knobs)];

@@ -4,7 +4,7 @@
  * pipe and to the machine at the same time.  A race is a process that fills
  * pages and gives them, one that takes and checks them, an operation on their
  * pipe or none, done by a process of its own, and a disturbance of the memory of
- * one of them, or of the machine.
+ * one of the three, or of the machine.
  *
  * Every word of the data says which page of which generation it is of, and
  * where in it: each page that arrives, wherever it does, must be one page of one
@@ -84,6 +84,7 @@ enum act_nr {
 	LAZYFREE,
 	PAGEOUT,
 	COLLAPSE,
+	KHUGEPAGED,
 	MPROTECT,
 	MLOCK,
 	FORK,
@@ -152,7 +153,7 @@ struct arena {
 	atomic_ulong given;
 	atomic_ulong nomem;
 	atomic_ulong arrived[NR_SHAPES];
-	/* How often the disturbance began, and the operation did something. */
+	/* How often the disturbance, and the operation, did something. */
 	atomic_ulong disturbed;
 	atomic_ulong operated;
 	/* Where the other processes find the memory. */
@@ -184,6 +185,7 @@ struct side {
 const char *race_group(const struct arena *a, enum where where);
 
 #define RACE_KSM "/sys/kernel/mm/ksm/"
+#define RACE_KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 #define RACE_CPU "/sys/devices/system/cpu/cpu1/online"
 
 unsigned int race_seed(void);
@@ -224,6 +226,8 @@ void check_unseen(struct side *s, const uint64_t *page);
 void fill_range(struct side *s, unsigned int from, unsigned int nr,
 		uint32_t gen);
 void give_range(struct side *s, unsigned int from, unsigned int nr);
+/* Of @n bytes: what is missing of a page, so that the next one begins a page. */
+void complete_page(struct side *s, ssize_t n);
 /* Pages that came to @buf: @n bytes, part of a page only where it is explained. */
 void check_bytes(struct side *s, const char *buf, ssize_t n);
 /* Pages that were taken to s->mem; they are marked then. */

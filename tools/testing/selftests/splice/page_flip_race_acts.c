@@ -28,17 +28,6 @@
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
-#ifndef UFFDIO_MOVE
-#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
-#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES 2ULL
-struct uffdio_move {
-	__u64 dst;
-	__u64 src;
-	__u64 len;
-	__u64 mode;
-	__s64 move;
-};
-#endif
 
 static char *pick_pages(struct side *s, size_t *len)
 {
@@ -178,6 +167,7 @@ static void do_exec(struct side *s)
 	usleep(1000 * (1 + pick(s, 20)));
 	if (s->arena->stop)
 		return;
+	s->arena->disturbed++;
 	execl("/proc/self/exe", "race", NULL);
 	fail(s, "execve", s->where, 0);
 }
@@ -187,6 +177,7 @@ static void do_exit(struct side *s)
 	usleep(1000 * (1 + pick(s, 20)));
 	if (s->arena->stop)
 		return;
+	s->arena->disturbed++;
 	if (pick(s, 2))
 		kill(getpid(), SIGKILL);
 	_exit(RACE_GOES_ON);
@@ -321,6 +312,30 @@ static void do_split(struct side *s)
 	snprintf(text, sizeof(text), "%d,0x%lx,0x%lx", getpid(),
 		 (unsigned long)s->mem, (unsigned long)s->mem + LEN);
 	sysctl_write(SPLIT_HUGE_PAGES, text);
+}
+
+static int start_khugepaged(struct side *s)
+{
+	return access(RACE_KHUGEPAGED "pages_to_scan", W_OK) || can_split(s) ||
+	       sysctl_set(RACE_KHUGEPAGED "alloc_sleep_millisecs", 0) ||
+	       sysctl_set(RACE_KHUGEPAGED "pages_to_scan", NR_PAGES) ||
+	       sysctl_set(RACE_KHUGEPAGED "scan_sleep_millisecs", 0);
+}
+
+/*
+ * It counts if a huge page was made of small ones meanwhile.  One that is huge is
+ * no work for it any more, and does not move in parts: back to small ones.
+ */
+static void do_khugepaged(struct side *s)
+{
+	const long before = sysctl_get(RACE_KHUGEPAGED "pages_collapsed");
+
+	madvise(s->mem + pick(s, 2) * PMD, PMD, MADV_HUGEPAGE);
+	usleep(1000 * pick(s, 20));
+	advise(s, s->mem);
+	s->idle = sysctl_get(RACE_KHUGEPAGED "pages_collapsed") == before;
+	if (s->arena->kind == MEM_4K || !pick(s, 4))
+		do_split(s);
 }
 
 /* Somebody walks the page tables. */
@@ -663,6 +678,7 @@ static void op_read(struct side *s)
 	if (s->idle)
 		return;
 	n = read(s->fds[0], s->mem, (1 + pick(s, 8)) * PAGE);
+	s->idle = n < 0;
 	if (n < 0)
 		check_error(s, "read", 0);
 	check_bytes(s, s->mem, n);
@@ -675,10 +691,15 @@ static void op_write(struct side *s)
 {
 	const unsigned int nr = 1 + pick(s, 16), from = pick(s, NR_PAGES - nr);
 
+	ssize_t n;
+
 	fill_range(s, from, nr, ++s->arena->gen);
-	if (write_all(s->fds[1], page_at(s, from), nr * PAGE) &&
-	    !s->arena->stop)
-		fail(s, "write", from, nr);
+	n = write(s->fds[1], page_at(s, from), nr * PAGE);
+	s->idle = n < 0;
+	if (n < 0)
+		check_error(s, "write", 0);
+	else if (n % PAGE)
+		complete_page(s, n);
 }
 
 /* An end of the pipe that is there for a moment. */
@@ -732,6 +753,7 @@ const struct act acts[NR_ACTS] = {
 	[LAZYFREE] = { "MADV_FREE", NULL, do_free, ZAP | SWAPS },
 	[PAGEOUT] = { "MADV_PAGEOUT", NULL, do_pageout, SWAPS },
 	[COLLAPSE] = { "MADV_COLLAPSE", NULL, do_collapse, 0 },
+	[KHUGEPAGED] = { "khugepaged", start_khugepaged, do_khugepaged, 0 },
 	[MPROTECT] = { "mprotect", NULL, do_mprotect, MAY_FAULT | MAY_CUT | MAY_BLANK },
 	[MLOCK] = { "mlock", NULL, do_mlock, 0 },
 	[FORK] = { "fork", NULL, do_fork, 0 },

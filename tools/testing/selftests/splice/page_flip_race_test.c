@@ -27,6 +27,8 @@ FIXTURE_VARIANT_ADD(race, mlock_giver) { MLOCK, GIVER };
 FIXTURE_VARIANT_ADD(race, mlock_taker) { MLOCK, TAKER };
 FIXTURE_VARIANT_ADD(race, uffd_move_giver) { UFFD_MOVE, GIVER };
 FIXTURE_VARIANT_ADD(race, uffd_move_taker) { UFFD_MOVE, TAKER };
+FIXTURE_VARIANT_ADD(race, khugepaged_giver) { KHUGEPAGED, GIVER };
+FIXTURE_VARIANT_ADD(race, khugepaged_taker) { KHUGEPAGED, TAKER };
 FIXTURE_VARIANT_ADD(race, split_giver) { SPLIT, GIVER };
 FIXTURE_VARIANT_ADD(race, split_taker) { SPLIT, TAKER };
 FIXTURE_VARIANT_ADD(race, thp_giver) { THP, GIVER };

@@ -14,17 +14,6 @@
 
 #include "splice_bench.h"
 
-#ifndef UFFDIO_MOVE
-#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
-struct uffdio_move {
-	__u64 dst;
-	__u64 src;
-	__u64 len;
-	__u64 mode;
-	__s64 move;
-};
-#endif
-
 static ssize_t step_memcpy(struct lane *lane, size_t off, size_t len)
 {
 	memcpy(lane->dst + off, lane->src + off, len);

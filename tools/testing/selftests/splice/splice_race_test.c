@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Every operation on a pipe that is given to and taken from, against every
- * disturbance of the giver's memory, the taker's, or the machine: each test is
- * an operation, each variant a disturbance.  page_flip_race.h says what is
+ * disturbance of the giver's memory, the taker's, its own, or the machine: each
+ * test is an operation, each variant a disturbance.  page_flip_race.h says what is
  * checked, page_flip_race_test.c has the same disturbances without the third
  * process, for longer, and more of them.
  *
@@ -68,6 +68,66 @@ TEST_F_TIMEOUT(race, close, 900)
 TEST_F_TIMEOUT(race, resize, 900)
 {
 	race_with(_metadata, self->arena, self->fds, OP_RESIZE);
+}
+
+/* What is done to the memory of the operation itself, which not all have. */
+FIXTURE(own)
+{
+	struct arena *arena;
+	int fds[2];
+};
+
+FIXTURE_VARIANT(own)
+{
+	enum act_nr what;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(own, fork) { FORK };
+FIXTURE_VARIANT_ADD(own, unmap) { UNMAP };
+FIXTURE_VARIANT_ADD(own, mremap) { MREMAP };
+FIXTURE_VARIANT_ADD(own, mprotect) { MPROTECT };
+FIXTURE_VARIANT_ADD(own, dontneed) { DONTNEED };
+FIXTURE_VARIANT_ADD(own, free) { LAZYFREE };
+FIXTURE_VARIANT_ADD(own, pageout) { PAGEOUT };
+FIXTURE_VARIANT_ADD(own, collapse) { COLLAPSE };
+FIXTURE_VARIANT_ADD(own, userfault) { USERFAULT };
+FIXTURE_VARIANT_ADD(own, ksm) { KSM };
+/* clang-format on */
+
+FIXTURE_SETUP(own)
+{
+	const char *missing =
+		race_begin(&self->arena, self->fds, variant->what, OPERATOR);
+
+	if (missing)
+		SKIP(return, "needs %s", missing);
+	ASSERT_NE(NULL, self->arena);
+}
+
+FIXTURE_TEARDOWN(own)
+{
+	EXPECT_EQ(0, undo_now());
+}
+
+TEST_F_TIMEOUT(own, give, 900)
+{
+	race_with(_metadata, self->arena, self->fds, OP_GIVE);
+}
+
+TEST_F_TIMEOUT(own, take, 900)
+{
+	race_with(_metadata, self->arena, self->fds, OP_TAKE);
+}
+
+TEST_F_TIMEOUT(own, read, 900)
+{
+	race_with(_metadata, self->arena, self->fds, OP_READ);
+}
+
+TEST_F_TIMEOUT(own, write, 900)
+{
+	race_with(_metadata, self->arena, self->fds, OP_WRITE);
 }
 
 FLIP_HARNESS_MAIN
