@@ -21,6 +21,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* A C library without it registers nothing. */
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#endif
+
 #include "splice_fault.h"
 
 #define DEBUGFS "/sys/kernel/debug/"
@@ -845,6 +850,23 @@ static void sweeps_start(const char *list)
 	atexit(print_sweeps);
 }
 
+/*
+ * On its way out of a call the kernel tells a task that it runs on another
+ * processor now, by a write to this area.  Where that wants a page, and meets the
+ * fault, the task is ended by a signal.
+ */
+static void forget_rseq(void)
+{
+#ifdef RSEQ_SIG
+	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+	unsigned int len = 32;
+
+	while (__rseq_size && len <= 256 &&
+	       syscall(SYS_rseq, area, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
+		len += 32;
+#endif
+}
+
 /* The options of the harness that leave out a test come before all others. */
 int __wrap_main(int argc, char **argv, char **envp)
 {
@@ -853,6 +875,7 @@ int __wrap_main(int argc, char **argv, char **envp)
 	int n = 0, i;
 	size_t u;
 
+	forget_rseq();
 	if (!list || argc > 64)
 		return __real_main(argc, argv, envp);
 	sweeps_start(list);
