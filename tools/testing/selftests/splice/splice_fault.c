@@ -21,9 +21,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A C library without it registers nothing. */
-#if __has_include(<sys/rseq.h>)
+/* Other C libraries register nothing. */
+#ifdef __GLIBC_PREREQ
+#if __GLIBC_PREREQ(2, 35)
 #include <sys/rseq.h>
+#endif
 #endif
 
 #include "splice_fault.h"
