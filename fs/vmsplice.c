@@ -34,7 +34,7 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/splice.h>
 
-/* Pages that are reserved in the account at a time. */
+/* Pages that are reserved in the account at a time, once folios are large. */
 #define GIVE_RESERVE max(2048U, 1U << MAX_PAGE_ORDER)
 /* Bytes that are copied, or collected from small segments, under one lock. */
 #define LOCKED_BYTES (16 * PAGE_SIZE)
@@ -117,9 +117,10 @@ static bool hole_buf_get(struct pipe_inode_info *pipe, struct pipe_buffer *buf)
 }
 
 /*
- * Whoever wants a page of a hole gets zeroes of his own, which his memcg pays
- * for.  They are in flight from now on, and count against him: who gave the
- * hole has no say in how often it is duplicated, and filled.
+ * splice() shows zeroes, and leaves the hole one.  Whoever else wants a page of
+ * it, as FUSE of buffers that are not in a pipe any more, gets zeroes of his own,
+ * which his memcg pays for.  They are in flight from now on, and count against
+ * him: who gave the hole has no say in how often it is duplicated, and filled.
  */
 static int hole_buf_confirm(struct pipe_inode_info *pipe,
 			    struct pipe_buffer *buf)
@@ -156,6 +157,8 @@ struct flip_call {
 	struct flip_batch *batch;
 	unsigned int flags;
 	bool take;
+	/* A batch has met a folio that its slots alone are no measure of. */
+	bool large;
 	/* What is known to be copied, from the next byte on, and why. */
 	size_t copy_left;
 	enum page_flip_reason copy_reason;
@@ -271,6 +274,19 @@ static void give_batch(struct flip_call *call)
 	call->holes += (size_t)b->holes * PAGE_SIZE;
 }
 
+/* With a reservation, which others of the user cannot have meanwhile. */
+static long give_detach(struct flip_batch *b, unsigned long addr, size_t len,
+			unsigned int reserve)
+{
+	long ret;
+
+	b->budget = pipe_account_upto(current_user(),
+				      min(len >> PAGE_SHIFT, reserve));
+	ret = page_flip_detach(addr, addr + len, b);
+	unreserve_pages(b->budget - b->pages);
+	return ret;
+}
+
 /* Whole pages at @addr, @len bytes: bytes that left, or why the first did not. */
 static long give_pages(struct flip_call *call, unsigned long addr, size_t len)
 {
@@ -281,10 +297,12 @@ static long give_pages(struct flip_call *call, unsigned long addr, size_t len)
 	if (addr + len < addr)
 		return -EFAULT;
 	b->max = min(pipe->max_usage - pipe_buf_usage(pipe), FLIP_BATCH);
-	b->budget = pipe_account_upto(current_user(),
-				      min(len >> PAGE_SHIFT, GIVE_RESERVE));
-	ret = page_flip_detach(addr, addr + len, b);
-	unreserve_pages(b->budget - b->pages);
+	ret = give_detach(b, addr, len, call->large ? GIVE_RESERVE : b->max);
+	if (b->limited && !call->large) {
+		call->large = true;
+		if (!ret)
+			ret = give_detach(b, addr, len, GIVE_RESERVE);
+	}
 	if (ret > 0) {
 		give_batch(call);
 		iov_iter_advance(call->iter, ret);

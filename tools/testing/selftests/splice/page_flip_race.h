@@ -170,7 +170,11 @@ struct side {
 	char *twin;
 	int fds[2];
 	int uffd;
-	/* There was nothing to do. */
+	/*
+	 * There was nothing to do.  Not assigned from a comparison: QEMU 7.2
+	 * loses the flags of a SETcc whose store meets a page fault, and what
+	 * is done with the result of the call depends on them.
+	 */
 	bool idle;
 	/* Pages of mem that are marked as taken. */
 	unsigned int marked_from;

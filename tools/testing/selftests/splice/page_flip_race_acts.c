@@ -333,7 +333,8 @@ static void do_khugepaged(struct side *s)
 	madvise(s->mem + pick(s, 2) * PMD, PMD, MADV_HUGEPAGE);
 	usleep(1000 * pick(s, 20));
 	advise(s, s->mem);
-	s->idle = sysctl_get(RACE_KHUGEPAGED "pages_collapsed") == before;
+	if (sysctl_get(RACE_KHUGEPAGED "pages_collapsed") == before)
+		s->idle = true;
 	if (s->arena->kind == MEM_4K || !pick(s, 4))
 		do_split(s);
 }
@@ -603,7 +604,8 @@ static void op_take(struct side *s)
 	pick_range(s, &from, &nr);
 	check_marks(s);
 	n = take(s->fds[0], page_at(s, from), nr * PAGE, SPLICE_F_NONBLOCK);
-	s->idle = n <= 0;
+	if (n <= 0)
+		s->idle = true;
 	if (n < 0)
 		check_error(s, "take", SPLICE_F_NONBLOCK);
 	if (n <= 0)
@@ -636,7 +638,8 @@ static ssize_t splice_to(struct side *s, int fd, unsigned int nr)
 	const size_t len = nr * PAGE;
 	ssize_t n = splice(s->fds[0], NULL, fd, NULL, len, SPLICE_F_NONBLOCK);
 
-	s->idle = n <= 0;
+	if (n <= 0)
+		s->idle = true;
 	if (n < 0)
 		check_error(s, "splice", SPLICE_F_NONBLOCK);
 	if (n > 0 && n % PAGE)
@@ -663,7 +666,8 @@ static void op_tee(struct side *s)
 {
 	const ssize_t n = tee(s->fds[0], own[1], 64 * PAGE, SPLICE_F_NONBLOCK);
 
-	s->idle = n <= 0;
+	if (n <= 0)
+		s->idle = true;
 	if (n < 0)
 		check_error(s, "tee", SPLICE_F_NONBLOCK);
 	empty_own_pipe(s);
@@ -674,13 +678,15 @@ static void op_read(struct side *s)
 {
 	ssize_t n;
 
-	s->idle = bytes_queued(s->fds[0]) <= 16 * PAGE;
-	if (s->idle)
+	if (bytes_queued(s->fds[0]) <= 16 * PAGE) {
+		s->idle = true;
 		return;
+	}
 	n = read(s->fds[0], s->mem, (1 + pick(s, 8)) * PAGE);
-	s->idle = n < 0;
-	if (n < 0)
+	if (n < 0) {
+		s->idle = true;
 		check_error(s, "read", 0);
+	}
 	check_bytes(s, s->mem, n);
 	if (n > 0 && n % PAGE)
 		skip_rest(s, n);
@@ -695,11 +701,12 @@ static void op_write(struct side *s)
 
 	fill_range(s, from, nr, ++s->arena->gen);
 	n = write(s->fds[1], page_at(s, from), nr * PAGE);
-	s->idle = n < 0;
-	if (n < 0)
+	if (n < 0) {
+		s->idle = true;
 		check_error(s, "write", 0);
-	else if (n % PAGE)
+	} else if (n % PAGE) {
 		complete_page(s, n);
+	}
 }
 
 /* An end of the pipe that is there for a moment. */
