@@ -19,7 +19,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +60,12 @@ static pid_t fork_user(uid_t uid)
 	if (!pid && become(uid))
 		_exit(254);
 	return pid;
+}
+
+static void close_both(int fds[2])
+{
+	close(fds[0]);
+	close(fds[1]);
 }
 
 static int receive_fd(int sock)
@@ -238,6 +247,62 @@ TEST_F(account, copies_count)
 		given++;
 	EXPECT_EQ(EAGAIN, errno);
 	EXPECT_EQ(ROOM, given);
+}
+
+/* As unlimited as the one that is written as 0. */
+TEST_F(account, largest_limit)
+{
+	int fds[2];
+
+	ASSERT_EQ(0, sysctl_write(SOFT_LIMIT, "18446744073709551615"));
+	ASSERT_EQ(0, pipe_of(fds, RING));
+	EXPECT_EQ(0, give_as(GIVING, fds[1], RING));
+}
+
+/* Offers far more than the pipe has room for, again and again. */
+#define OFFER (4 * PMD)
+
+static atomic_bool offered_enough;
+
+static void *offer(void *arg)
+{
+	char *mem = map_mem(OFFER), buf[16 * PAGE];
+	cpu_set_t all;
+	int fds[2];
+
+	memset(&all, 0xff, sizeof(all));
+	if (!mem || sched_setaffinity(0, sizeof(all), &all) || pipe(fds))
+		return "no memory, or no pipe";
+	/* Single holes, which have to be looked at one by one. */
+	mem[PMD - PAGE] = 1;
+	while (!offered_enough)
+		if (give(fds[1], mem, OFFER, 0) != sizeof(buf) ||
+		    read_all(fds[0], buf, sizeof(buf)))
+			return "no 16 pages";
+	return NULL;
+}
+
+/* While they are detached only those count that the pipe has room for. */
+TEST_F(account, reserves_what_fits)
+{
+	struct timespec start;
+	int fds[2], small = 0;
+	pthread_t thread;
+	void *why;
+
+	ASSERT_EQ(0, sysctl_set(SOFT_LIMIT, OFFER / PAGE));
+	ASSERT_EQ(0, become(GIVING));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, offer, NULL));
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while (elapsed_ms(&start) < 1000) {
+		ASSERT_EQ(0, pipe(fds));
+		small += fcntl(fds[0], F_GETPIPE_SZ) < 16 * (int)PAGE;
+		close_both(fds);
+	}
+	offered_enough = true;
+	ASSERT_EQ(0, pthread_join(thread, &why));
+	EXPECT_EQ(NULL, why) TH_LOG("%s", (char *)why);
+	EXPECT_EQ(0, small);
 }
 
 /* Holes take none: they go through at the limit, page by page or in PMDs. */
@@ -934,12 +999,6 @@ static long in_flight(long before)
 static bool give_everything(int wfd, char *mem)
 {
 	return give_all(wfd, mem, FLIGHT_LEN, SPLICE_F_NOCOPY) == FLIGHT_LEN;
-}
-
-static void close_both(int fds[2])
-{
-	close(fds[0]);
-	close(fds[1]);
 }
 
 /* Less with each byte range that leaves the pipe, whichever way. */
