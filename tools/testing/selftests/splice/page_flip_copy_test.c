@@ -36,6 +36,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/io_uring.h>
+#include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
@@ -893,6 +894,24 @@ static int block_back(void *path)
 	return -1;
 }
 
+/* From the memory node of this block, where there are several. */
+static int prefer_node_of(int block)
+{
+	unsigned long node;
+	char path[64];
+
+	for (node = 0; node < 64; node++) {
+		const unsigned long mask = 1UL << node;
+
+		snprintf(path, sizeof(path), MEMORY "memory%d/node%lu", block,
+			 node);
+		if (!access(path, F_OK))
+			return syscall(SYS_set_mempolicy, MPOL_PREFERRED, &mask,
+				       65);
+	}
+	return 0;
+}
+
 /* One block of memory becomes ZONE_MOVABLE, from which user pages come first. */
 static int movable_block(void)
 {
@@ -910,7 +929,7 @@ static int movable_block(void)
 			sysctl_write(state, "online");
 			continue;
 		}
-		return undo_at_end(block_back, state);
+		return undo_at_end(block_back, state) || prefer_node_of(nr);
 	}
 	errno = ENODEV;
 	return -1;

@@ -362,7 +362,7 @@ int swap_out(void *mem, size_t len)
 {
 	int tries;
 
-	for (tries = 0; tries < 200; tries++) {
+	for (tries = 0; tries < 2000; tries++) {
 		if (madvise(mem, len, MADV_PAGEOUT))
 			return -1;
 		if (swapped_pages(mem, len) == (long)len / PAGE &&

@@ -851,9 +851,11 @@ FIXTURE_VARIANT_ADD(charge, give_partial) { &give_it, PARTIAL, 88 * PAGE };
 FIXTURE_VARIANT_ADD(charge, give_unaligned) { &give_it, UNALIGNED, 2 * PAGE };
 /* clang-format on */
 
+/* What another processor has in stock it gives back when it gets to it. */
 FIXTURE_SETUP(charge)
 {
 	faults_by_hand();
+	ASSERT_EQ(0, stay_on_cpu());
 	self->scene = (struct scene){ .act = variant->act,
 				      .layout = variant->layout,
 				      .len = variant->len,
