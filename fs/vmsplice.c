@@ -323,6 +323,11 @@ static long give_copy(struct flip_call *call, size_t len)
 		return -ENOMEM;
 	}
 	n = copy_page_from_iter(folio_page(folio, 0), 0, len, call->iter);
+	/* Cut off by death: no part of a page is left to others. */
+	if (n < len && fatal_signal_pending(current)) {
+		iov_iter_revert(call->iter, n);
+		n = 0;
+	}
 	if (!n) {
 		page_flip_put(folio);
 		folio_put(folio);
@@ -708,6 +713,11 @@ static long take_copy(struct flip_call *call, unsigned long addr, size_t len,
 	n = pipe_buf_to_iter(buf, n, call->iter);
 	if (!n)
 		return -EFAULT;
+	/* Cut off by death, which leaves what others can go on with. */
+	if (unlikely(fatal_signal_pending(current))) {
+		iov_iter_revert(call->iter, n);
+		return -EINTR;
+	}
 	count_copy(call, addr, n, reason);
 	buf->offset += n;
 	buf->len -= n;
